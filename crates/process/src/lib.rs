@@ -1,0 +1,16 @@
+//! What it means: SQL over everything, union reads of log and lake, tiering between them, and the engine's own tables.
+//!
+//! The [`Engine`] is what the doors talk to: `connect` hands it rows, `serve` hands it SQL. It knows the catalog, the
+//! logs and the lake; it does not know HTTP, wires or formats of producers.
+
+mod engine;
+mod error;
+mod ingest;
+mod outcome;
+
+pub use engine::{Engine, EngineOptions, Health, LogEngine};
+pub use error::{Error, Result};
+pub use ingest::{
+    Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle,
+};
+pub use outcome::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};

@@ -1,0 +1,59 @@
+//! Owns the lake's errors.
+
+use millstream_catalog::fault::{Code, Fault};
+
+/// The lake's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the lake refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's URL is not one that is understood.
+    #[error("store url {url:?}: {reason}")]
+    BadUrl {
+        /// The URL as given.
+        url: String,
+        /// What is wrong, and what to write instead.
+        reason: String,
+    },
+    /// A Delta operation failed.
+    #[error("cannot {action} the Delta table at {table}")]
+    Delta {
+        /// What was tried.
+        action: &'static str,
+        /// The table's URL.
+        table: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The object store failed.
+    #[error("cannot {action} {path}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        path: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The table's schema or positions are not what the stream needs.
+    #[error("the Delta table at {table} does not fit: {reason}")]
+    Misfit {
+        /// The table's URL.
+        table: String,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
+}
+
+impl Fault for Error {
+    fn code(&self) -> Code {
+        match self {
+            Error::BadUrl { .. } => Code::InvalidRequest,
+            Error::Delta { .. } | Error::Store { .. } => Code::IoError,
+            Error::Misfit { .. } => Code::DataCorrupted,
+        }
+    }
+}
