@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod ingest;
 mod outcome;
+pub mod pg_catalog;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};
