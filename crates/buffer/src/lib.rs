@@ -4,11 +4,20 @@
 //! the producers and readers are.
 
 mod clock;
+mod device;
+mod disk;
 mod error;
+mod fit;
+mod keys;
 mod log;
+mod memory;
+mod tail;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use device::{Disk, DiskFile, RealDisk};
+pub use disk::{Compression, DiskLog, DiskLogOptions, QueueBudget};
 pub use error::{Error, Result};
 pub use log::{
     Append, Appended, Key, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Part,
 };
+pub use memory::MemoryLog;
