@@ -23,12 +23,21 @@ pub struct Column {
 impl Column {
     /// A nullable column without default or comment.
     pub fn new(name: impl Into<String>, data_type: DataType) -> Self {
-        Self { name: name.into(), data_type, nullable: true, default: None, comment: None }
+        Self {
+            name: name.into(),
+            data_type,
+            nullable: true,
+            default: None,
+            comment: None,
+        }
     }
 
     /// The same column, NOT NULL.
     pub fn not_null(self) -> Self {
-        Self { nullable: false, ..self }
+        Self {
+            nullable: false,
+            ..self
+        }
     }
 
     /// Its Arrow field.
@@ -55,9 +64,195 @@ pub struct Watermark {
     pub expr: String,
 }
 
-/// The identifier as SQL needs it written: quoted unless it is a plain lower-case word.
+/// Words that cannot stand unquoted where SQL expects a name: PostgreSQL's reserved words, and those that begin an
+/// entry of a CREATE STREAM's column list.
+const RESERVED: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "comment",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "generated",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "if",
+    "ilike",
+    "in",
+    "index",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "key",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "partition",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "sample",
+    "select",
+    "session_user",
+    "set",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "stream",
+    "substring",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "watermark",
+    "when",
+    "where",
+    "window",
+    "with",
+];
+
+/// The identifier as SQL needs it written: quoted unless it is a plain lower-case word that is not reserved.
 pub fn quoted(identifier: &str) -> String {
     let plain = identifier.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && identifier.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { identifier.to_owned() } else { format!("\"{}\"", identifier.replace('"', "\"\"")) }
+        && identifier
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && RESERVED.binary_search(&identifier).is_err();
+    if plain {
+        identifier.to_owned()
+    } else {
+        format!("\"{}\"", identifier.replace('"', "\"\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_words_stand_without_quotes() {
+        assert!(RESERVED.is_sorted());
+        let pairs = [
+            ("carrier", "carrier"),
+            ("_x1", "_x1"),
+            ("Carrier", "\"Carrier\""),
+            ("select", "\"select\""),
+            ("a b", "\"a b\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("1a", "\"1a\""),
+            ("", "\"\""),
+        ];
+        for (name, sql) in pairs {
+            assert_eq!(quoted(name), sql);
+        }
+    }
 }

@@ -97,11 +97,16 @@ impl DataType {
             DataType::Date => ArrowType::Date32,
             DataType::Time => ArrowType::Time64(TimeUnit::Microsecond),
             DataType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::TimestampTz => {
+                ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
             DataType::Interval => ArrowType::Interval(IntervalUnit::MonthDayNano),
             DataType::Array(item) => ArrowType::List(Arc::new(item.to_field("item", true))),
             DataType::Row(fields) => ArrowType::Struct(
-                fields.iter().map(|f| f.data_type.to_field(&f.name, true)).collect::<Fields>(),
+                fields
+                    .iter()
+                    .map(|f| f.data_type.to_field(&f.name, true))
+                    .collect::<Fields>(),
             ),
         }
     }
@@ -111,7 +116,9 @@ impl DataType {
         let field = Field::new(name, self.to_arrow(), nullable);
         match self {
             DataType::Uuid | DataType::Json => field.with_metadata(
-                [(LOGICAL_TYPE_KEY.to_owned(), self.to_string())].into_iter().collect(),
+                [(LOGICAL_TYPE_KEY.to_owned(), self.to_string())]
+                    .into_iter()
+                    .collect(),
             ),
             _ => field,
         }
@@ -128,7 +135,9 @@ impl std::fmt::Display for DataType {
             DataType::BigInt => "bigint",
             DataType::Real => "real",
             DataType::Double => "double precision",
-            DataType::Decimal { precision, scale } => return write!(f, "decimal({precision},{scale})"),
+            DataType::Decimal { precision, scale } => {
+                return write!(f, "decimal({precision},{scale})");
+            }
             DataType::Text => "text",
             DataType::Bytea => "bytea",
             DataType::Date => "date",
@@ -143,7 +152,12 @@ impl std::fmt::Display for DataType {
                 f.write_str("row(")?;
                 for (i, field) in fields.iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
-                    write!(f, "{comma}{} {}", crate::column::quoted(&field.name), field.data_type)?;
+                    write!(
+                        f,
+                        "{comma}{} {}",
+                        crate::column::quoted(&field.name),
+                        field.data_type
+                    )?;
                 }
                 return f.write_str(")");
             }

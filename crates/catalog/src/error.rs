@@ -54,6 +54,24 @@ pub enum Error {
         /// The object.
         name: String,
     },
+    /// A dropped object's files are still being removed, and its name leads to them.
+    #[error("stream {name:?} was dropped and its files are still being removed, try again")]
+    DropUnfinished {
+        /// The name.
+        name: String,
+    },
+    /// Something stored was written by a newer version.
+    #[error(
+        "{object} has format {found} and this version reads up to {known}: start the newer millstream that wrote it"
+    )]
+    Newer {
+        /// What has the format.
+        object: String,
+        /// The format found.
+        found: i64,
+        /// The newest format this version reads.
+        known: i64,
+    },
     /// The file that keeps the catalog failed.
     #[error("the catalog at {path} cannot be {action}")]
     Storage {
@@ -85,7 +103,8 @@ impl Fault for Error {
             Error::NotFound { kind: "schema", .. } => Code::UndefinedSchema,
             Error::NotFound { .. } => Code::UndefinedObject,
             Error::AlreadyExists { .. } => Code::DuplicateObject,
-            Error::Changed { .. } => Code::Busy,
+            Error::Changed { .. } | Error::DropUnfinished { .. } => Code::Busy,
+            Error::Newer { .. } => Code::Unsupported,
             Error::Storage { .. } => Code::IoError,
             Error::Corrupt { .. } => Code::DataCorrupted,
         }

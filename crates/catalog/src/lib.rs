@@ -10,11 +10,11 @@ mod name;
 mod persist;
 mod stream;
 
-pub use column::{Check, Column, Watermark};
+pub use column::{Check, Column, Watermark, quoted};
 pub use data_type::{DataType, LOGICAL_TYPE_KEY, RowField};
 pub use error::{Error, Result};
 pub use name::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
-pub use persist::{Catalog, MemoryCatalog, SqliteCatalog};
+pub use persist::{Catalog, DroppedStream, MemoryCatalog, SqliteCatalog};
 pub use stream::{
     Durability, HIDDEN_COLUMNS, INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, Positions,
     REST_COLUMN, Stream, StreamId, StreamOptions,
