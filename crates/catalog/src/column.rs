@@ -23,21 +23,12 @@ pub struct Column {
 impl Column {
     /// A nullable column without default or comment.
     pub fn new(name: impl Into<String>, data_type: DataType) -> Self {
-        Self {
-            name: name.into(),
-            data_type,
-            nullable: true,
-            default: None,
-            comment: None,
-        }
+        Self { name: name.into(), data_type, nullable: true, default: None, comment: None }
     }
 
     /// The same column, NOT NULL.
     pub fn not_null(self) -> Self {
-        Self {
-            nullable: false,
-            ..self
-        }
+        Self { nullable: false, ..self }
     }
 
     /// Its Arrow field.
@@ -223,15 +214,9 @@ const RESERVED: &[&str] = &[
 /// The identifier as SQL needs it written: quoted unless it is a plain lower-case word that is not reserved.
 pub fn quoted(identifier: &str) -> String {
     let plain = identifier.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && identifier
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && identifier.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && RESERVED.binary_search(&identifier).is_err();
-    if plain {
-        identifier.to_owned()
-    } else {
-        format!("\"{}\"", identifier.replace('"', "\"\""))
-    }
+    if plain { identifier.to_owned() } else { format!("\"{}\"", identifier.replace('"', "\"\"")) }
 }
 
 #[cfg(test)]

@@ -97,17 +97,12 @@ impl DataType {
             DataType::Date => ArrowType::Date32,
             DataType::Time => ArrowType::Time64(TimeUnit::Microsecond),
             DataType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::TimestampTz => {
-                ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-            }
+            DataType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             DataType::Interval => ArrowType::Interval(IntervalUnit::MonthDayNano),
             DataType::Array(item) => ArrowType::List(Arc::new(item.to_field("item", true))),
-            DataType::Row(fields) => ArrowType::Struct(
-                fields
-                    .iter()
-                    .map(|f| f.data_type.to_field(&f.name, true))
-                    .collect::<Fields>(),
-            ),
+            DataType::Row(fields) => {
+                ArrowType::Struct(fields.iter().map(|f| f.data_type.to_field(&f.name, true)).collect::<Fields>())
+            }
         }
     }
 
@@ -115,11 +110,9 @@ impl DataType {
     pub fn to_field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.to_arrow(), nullable);
         match self {
-            DataType::Uuid | DataType::Json => field.with_metadata(
-                [(LOGICAL_TYPE_KEY.to_owned(), self.to_string())]
-                    .into_iter()
-                    .collect(),
-            ),
+            DataType::Uuid | DataType::Json => {
+                field.with_metadata([(LOGICAL_TYPE_KEY.to_owned(), self.to_string())].into_iter().collect())
+            }
             _ => field,
         }
     }
@@ -152,12 +145,7 @@ impl std::fmt::Display for DataType {
                 f.write_str("row(")?;
                 for (i, field) in fields.iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
-                    write!(
-                        f,
-                        "{comma}{} {}",
-                        crate::column::quoted(&field.name),
-                        field.data_type
-                    )?;
+                    write!(f, "{comma}{} {}", crate::column::quoted(&field.name), field.data_type)?;
                 }
                 return f.write_str(")");
             }

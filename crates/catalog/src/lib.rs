@@ -16,6 +16,6 @@ pub use error::{Error, Result};
 pub use name::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
 pub use persist::{Catalog, DroppedStream, MemoryCatalog, SqliteCatalog};
 pub use stream::{
-    Durability, HIDDEN_COLUMNS, INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, Positions,
-    REST_COLUMN, Stream, StreamId, StreamOptions,
+    Durability, HIDDEN_COLUMNS, INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, Positions, REST_COLUMN, Stream,
+    StreamId, StreamOptions,
 };

@@ -60,11 +60,7 @@ impl ObjectName {
 impl std::fmt::Display for ObjectName {
     /// `name` in the default schema, `schema.name` elsewhere.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.schema == DEFAULT_SCHEMA {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}.{}", self.schema, self.name)
-        }
+        if self.schema == DEFAULT_SCHEMA { f.write_str(&self.name) } else { write!(f, "{}.{}", self.schema, self.name) }
     }
 }
 
@@ -76,18 +72,12 @@ pub(crate) fn check_identifier(text: &str) -> Result<()> {
         "it is longer than 63 bytes"
     } else if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         "it must start with a letter or '_'"
-    } else if !text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-    {
+    } else if !text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         "only letters, digits, '_' and '-' can stand in it"
     } else {
         return Ok(());
     };
-    Err(Error::InvalidName {
-        name: text.chars().take(80).collect(),
-        reason,
-    })
+    Err(Error::InvalidName { name: text.chars().take(80).collect(), reason })
 }
 
 #[cfg(test)]
@@ -96,34 +86,14 @@ mod tests {
 
     #[test]
     fn a_name_prints_without_the_default_schema() {
-        assert_eq!(
-            ObjectName::parse("flights").expect("valid").to_string(),
-            "flights"
-        );
-        assert_eq!(
-            ObjectName::parse("public.flights")
-                .expect("valid")
-                .to_string(),
-            "flights"
-        );
-        assert_eq!(
-            ObjectName::parse("ops.flights").expect("valid").to_string(),
-            "ops.flights"
-        );
+        assert_eq!(ObjectName::parse("flights").expect("valid").to_string(), "flights");
+        assert_eq!(ObjectName::parse("public.flights").expect("valid").to_string(), "flights");
+        assert_eq!(ObjectName::parse("ops.flights").expect("valid").to_string(), "ops.flights");
     }
 
     #[test]
     fn a_name_that_could_leave_its_folder_is_refused() {
-        for bad in [
-            "",
-            "../x",
-            "a/b",
-            "a.b.c",
-            "1a",
-            "a b",
-            "é",
-            &"x".repeat(64),
-        ] {
+        for bad in ["", "../x", "a/b", "a.b.c", "1a", "a b", "é", &"x".repeat(64)] {
             assert!(ObjectName::parse(bad).is_err(), "{bad:?} was taken");
         }
     }

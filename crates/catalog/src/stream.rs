@@ -98,12 +98,7 @@ pub struct Stream {
 impl Stream {
     /// The columns as Arrow fields: what producers send, the log keeps and `SELECT *` shows.
     pub fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(
-            self.columns
-                .iter()
-                .map(Column::to_field)
-                .collect::<Vec<_>>(),
-        ))
+        Arc::new(Schema::new(self.columns.iter().map(Column::to_field).collect::<Vec<_>>()))
     }
 
     /// [`Stream::schema`] with the hidden columns behind: what readers can name.
@@ -123,55 +118,34 @@ impl Stream {
 
     /// Checks what can be checked without evaluating SQL: names, counts, references between the parts.
     pub fn validate(&self) -> Result<()> {
-        let invalid = |reason: String| Error::InvalidDefinition {
-            object: format!("stream {}", self.name),
-            reason,
-        };
+        let invalid = |reason: String| Error::InvalidDefinition { object: format!("stream {}", self.name), reason };
         if self.columns.is_empty() {
             return Err(invalid("it has no columns; give at least one".into()));
         }
         if !(1..=1024).contains(&self.options.partitions) {
-            return Err(invalid(format!(
-                "partitions = {} is outside 1 to 1024",
-                self.options.partitions
-            )));
+            return Err(invalid(format!("partitions = {} is outside 1 to 1024", self.options.partitions)));
         }
         for (i, column) in self.columns.iter().enumerate() {
             if column.name.is_empty() || column.name.len() > 63 {
-                return Err(invalid(format!(
-                    "column name {:?} must have 1 to 63 bytes",
-                    column.name
-                )));
+                return Err(invalid(format!("column name {:?} must have 1 to 63 bytes", column.name)));
             }
             if HIDDEN_COLUMNS.contains(&column.name.as_str()) {
-                return Err(invalid(format!(
-                    "column name {:?} is reserved",
-                    column.name
-                )));
+                return Err(invalid(format!("column name {:?} is reserved", column.name)));
             }
             if column.name == REST_COLUMN && column.data_type != DataType::Json {
                 return Err(invalid("column \"_rest\" must be of type json".into()));
             }
-            if self.columns[..i]
-                .iter()
-                .any(|c| c.name.eq_ignore_ascii_case(&column.name))
-            {
+            if self.columns[..i].iter().any(|c| c.name.eq_ignore_ascii_case(&column.name)) {
                 return Err(invalid(format!("column {:?} is named twice", column.name)));
             }
         }
         for name in &self.partition_by {
             match self.column(name).map(|c| &c.data_type) {
                 None => {
-                    return Err(invalid(format!(
-                        "PARTITION BY names {name:?}, which is not a column"
-                    )));
+                    return Err(invalid(format!("PARTITION BY names {name:?}, which is not a column")));
                 }
-                Some(
-                    DataType::Array(_) | DataType::Row(_) | DataType::Json | DataType::Interval,
-                ) => {
-                    return Err(invalid(format!(
-                        "PARTITION BY column {name:?} must be of a plain type"
-                    )));
+                Some(DataType::Array(_) | DataType::Row(_) | DataType::Json | DataType::Interval) => {
+                    return Err(invalid(format!("PARTITION BY column {name:?} must be of a plain type")));
                 }
                 Some(_) => {}
             }
@@ -186,10 +160,7 @@ impl Stream {
                     )));
                 }
                 None => {
-                    return Err(invalid(format!(
-                        "WATERMARK FOR {:?} names no column",
-                        w.column
-                    )));
+                    return Err(invalid(format!("WATERMARK FOR {:?} names no column", w.column)));
                 }
             }
         }
@@ -225,20 +196,12 @@ impl Positions {
 
     /// Whether every partition is at or past the other's offset.
     pub fn covers(&self, other: &Positions) -> bool {
-        other
-            .0
-            .iter()
-            .enumerate()
-            .all(|(i, &offset)| self.get(i as u32) >= offset)
+        other.0.iter().enumerate().all(|(i, &offset)| self.get(i as u32) >= offset)
     }
 
     /// Rows from `start` up to this position, over all partitions.
     pub fn rows_since(&self, start: &Positions) -> u64 {
-        self.0
-            .iter()
-            .enumerate()
-            .map(|(i, &end)| end.saturating_sub(start.get(i as u32)))
-            .sum()
+        self.0.iter().enumerate().map(|(i, &end)| end.saturating_sub(start.get(i as u32))).sum()
     }
 
     /// The sum of all offsets: how many rows lie before this position.

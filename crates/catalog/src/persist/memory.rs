@@ -35,19 +35,10 @@ impl Catalog for MemoryCatalog {
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
         if content.dropped.iter().any(|d| d.name == stream.name) {
-            return Err(Error::DropUnfinished {
-                name: stream.name.to_string(),
-            });
+            return Err(Error::DropUnfinished { name: stream.name.to_string() });
         }
-        if content
-            .streams
-            .values()
-            .any(|s| s.name == stream.name || s.id == stream.id)
-        {
-            return Err(Error::AlreadyExists {
-                kind: "stream",
-                name: stream.name.to_string(),
-            });
+        if content.streams.values().any(|s| s.name == stream.name || s.id == stream.id) {
+            return Err(Error::AlreadyExists { kind: "stream", name: stream.name.to_string() });
         }
         content.streams.insert(stream.name.clone(), stream.clone());
         Ok(())
@@ -55,29 +46,16 @@ impl Catalog for MemoryCatalog {
 
     async fn alter_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
-        let Some(old) = content
-            .streams
-            .values()
-            .find(|s| s.id == stream.id)
-            .cloned()
-        else {
-            return Err(Error::NotFound {
-                kind: "stream",
-                name: stream.name.to_string(),
-            });
+        let Some(old) = content.streams.values().find(|s| s.id == stream.id).cloned() else {
+            return Err(Error::NotFound { kind: "stream", name: stream.name.to_string() });
         };
         if old.version.checked_add(1) != Some(stream.version) {
-            return Err(Error::Changed {
-                name: stream.name.to_string(),
-            });
+            return Err(Error::Changed { name: stream.name.to_string() });
         }
         if old.name != stream.name {
             let taken = content.streams.contains_key(&stream.name);
             if taken {
-                return Err(Error::AlreadyExists {
-                    kind: "stream",
-                    name: stream.name.to_string(),
-                });
+                return Err(Error::AlreadyExists { kind: "stream", name: stream.name.to_string() });
             }
             content.streams.remove(&old.name);
         }
@@ -87,16 +65,8 @@ impl Catalog for MemoryCatalog {
 
     async fn drop_stream(&self, id: StreamId) -> Result<()> {
         let mut content = self.content.lock();
-        let Some(name) = content
-            .streams
-            .values()
-            .find(|s| s.id == id)
-            .map(|s| s.name.clone())
-        else {
-            return Err(Error::NotFound {
-                kind: "stream",
-                name: id.to_string(),
-            });
+        let Some(name) = content.streams.values().find(|s| s.id == id).map(|s| s.name.clone()) else {
+            return Err(Error::NotFound { kind: "stream", name: id.to_string() });
         };
         content.streams.remove(&name);
         content.dropped.push(DroppedStream { id, name });

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use uuid::Uuid;
@@ -79,30 +78,17 @@ impl SqliteCatalog {
 
     async fn migrate(&self) -> Result<()> {
         let opened = |e| storage(&self.path, "opened", e);
-        let row = sqlx::query("PRAGMA user_version")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(opened)?;
+        let row = sqlx::query("PRAGMA user_version").fetch_one(&self.pool).await.map_err(opened)?;
         let found: i64 = row.try_get(0).map_err(opened)?;
         let known = MIGRATIONS.len() as i64;
         if found > known {
-            return Err(Error::Newer {
-                object: format!("the catalog at {}", self.path),
-                found,
-                known,
-            });
+            return Err(Error::Newer { object: format!("the catalog at {}", self.path), found, known });
         }
         for (version, script) in MIGRATIONS.iter().enumerate().skip(found.max(0) as usize) {
             let mut tx = self.pool.begin().await.map_err(opened)?;
-            sqlx::raw_sql(*script)
-                .execute(&mut *tx)
-                .await
-                .map_err(opened)?;
+            sqlx::raw_sql(*script).execute(&mut *tx).await.map_err(opened)?;
             let stamp = format!("PRAGMA user_version = {}", version + 1);
-            sqlx::raw_sql(AssertSqlSafe(stamp))
-                .execute(&mut *tx)
-                .await
-                .map_err(opened)?;
+            sqlx::raw_sql(AssertSqlSafe(stamp)).execute(&mut *tx).await.map_err(opened)?;
             tx.commit().await.map_err(opened)?;
         }
         Ok(())
@@ -110,10 +96,7 @@ impl SqliteCatalog {
 
     /// A transaction that holds the write lock from the start.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|e| self.written(e))
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.written(e))
     }
 
     fn read(&self, source: sqlx::Error) -> Error {
@@ -132,11 +115,7 @@ impl SqliteCatalog {
         );
         let object = format!("stream {name}");
         if format > DEFINITION_FORMAT {
-            return Err(Error::Newer {
-                object,
-                found: format,
-                known: DEFINITION_FORMAT,
-            });
+            return Err(Error::Newer { object, found: format, known: DEFINITION_FORMAT });
         }
         serde_json::from_str(&definition).map_err(|source| Error::Corrupt { object, source })
     }
@@ -148,37 +127,30 @@ impl SqliteCatalog {
             row.try_get("name").map_err(|e| self.read(e))?,
         );
         let id = Uuid::parse_str(&id).map_err(|e| storage(&self.path, "read", e))?;
-        Ok(DroppedStream {
-            id: StreamId(id),
-            name: ObjectName::new(schema, name)?,
-        })
+        Ok(DroppedStream { id: StreamId(id), name: ObjectName::new(schema, name)? })
     }
 }
 
 #[async_trait]
 impl Catalog for SqliteCatalog {
     async fn streams(&self) -> Result<Vec<Stream>> {
-        let rows =
-            sqlx::query("SELECT name, format, definition FROM streams ORDER BY schema_name, name")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|e| self.read(e))?;
+        let rows = sqlx::query("SELECT name, format, definition FROM streams ORDER BY schema_name, name")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| self.read(e))?;
         rows.iter().map(|row| self.decode_stream(row)).collect()
     }
 
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
         let mut tx = self.begin().await?;
-        let pending =
-            sqlx::query("SELECT 1 FROM dropped_streams WHERE schema_name = ? AND name = ?")
-                .bind(stream.name.schema())
-                .bind(stream.name.name())
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(|e| self.written(e))?;
+        let pending = sqlx::query("SELECT 1 FROM dropped_streams WHERE schema_name = ? AND name = ?")
+            .bind(stream.name.schema())
+            .bind(stream.name.name())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(|e| self.written(e))?;
         if pending.is_some() {
-            return Err(Error::DropUnfinished {
-                name: stream.name.to_string(),
-            });
+            return Err(Error::DropUnfinished { name: stream.name.to_string() });
         }
         sqlx::query(
             "INSERT INTO streams (id, schema_name, name, version, format, definition) VALUES (?, ?, ?, ?, ?, ?)",
@@ -203,16 +175,11 @@ impl Catalog for SqliteCatalog {
             .await
             .map_err(|e| self.written(e))?;
         let Some(row) = row else {
-            return Err(Error::NotFound {
-                kind: "stream",
-                name: stream.name.to_string(),
-            });
+            return Err(Error::NotFound { kind: "stream", name: stream.name.to_string() });
         };
         let version: i64 = row.try_get(0).map_err(|e| self.written(e))?;
         if version + 1 != i64::from(stream.version) {
-            return Err(Error::Changed {
-                name: stream.name.to_string(),
-            });
+            return Err(Error::Changed { name: stream.name.to_string() });
         }
         sqlx::query(
             "UPDATE streams SET schema_name = ?, name = ?, version = ?, format = ?, definition = ? WHERE id = ?",
@@ -244,10 +211,7 @@ impl Catalog for SqliteCatalog {
             .await
             .map_err(|e| self.written(e))?;
         if removed.rows_affected() == 0 {
-            return Err(Error::NotFound {
-                kind: "stream",
-                name: id.to_string(),
-            });
+            return Err(Error::NotFound { kind: "stream", name: id.to_string() });
         }
         tx.commit().await.map_err(|e| self.written(e))
     }
@@ -272,14 +236,9 @@ impl Catalog for SqliteCatalog {
 
 impl SqliteCatalog {
     fn taken_or_written(&self, source: sqlx::Error, stream: &Stream) -> Error {
-        let taken = source
-            .as_database_error()
-            .is_some_and(|e| e.is_unique_violation());
+        let taken = source.as_database_error().is_some_and(|e| e.is_unique_violation());
         if taken {
-            Error::AlreadyExists {
-                kind: "stream",
-                name: stream.name.to_string(),
-            }
+            Error::AlreadyExists { kind: "stream", name: stream.name.to_string() }
         } else {
             self.written(source)
         }
@@ -287,22 +246,11 @@ impl SqliteCatalog {
 }
 
 fn encode(stream: &Stream) -> Result<String> {
-    serde_json::to_string(stream).map_err(|source| Error::Corrupt {
-        object: format!("stream {}", stream.name),
-        source,
-    })
+    serde_json::to_string(stream).map_err(|source| Error::Corrupt { object: format!("stream {}", stream.name), source })
 }
 
-fn storage(
-    path: &str,
-    action: &'static str,
-    source: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    Error::Storage {
-        path: path.to_owned(),
-        action,
-        source: Box::new(source),
-    }
+fn storage(path: &str, action: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Storage { path: path.to_owned(), action, source: Box::new(source) }
 }
 
 /// Makes the file's own entry in its folder durable; without it a new file could vanish with its content.
@@ -331,13 +279,7 @@ mod tests {
         first.close().await;
 
         let second = SqliteCatalog::open(&path).await.unwrap();
-        let names: Vec<_> = second
-            .streams()
-            .await
-            .unwrap()
-            .iter()
-            .map(|s| s.name.to_string())
-            .collect();
+        let names: Vec<_> = second.streams().await.unwrap().iter().map(|s| s.name.to_string()).collect();
         assert_eq!(names, ["kept"]);
         assert_eq!(second.list_dropped().await.unwrap().len(), 1);
     }
@@ -346,16 +288,8 @@ mod tests {
     async fn commits_are_synced_to_the_write_ahead_log() {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(dir.path().join("c")).await.unwrap();
-        let mode: String = sqlx::query("PRAGMA journal_mode")
-            .fetch_one(&catalog.pool)
-            .await
-            .unwrap()
-            .get(0);
-        let synchronous: i64 = sqlx::query("PRAGMA synchronous")
-            .fetch_one(&catalog.pool)
-            .await
-            .unwrap()
-            .get(0);
+        let mode: String = sqlx::query("PRAGMA journal_mode").fetch_one(&catalog.pool).await.unwrap().get(0);
+        let synchronous: i64 = sqlx::query("PRAGMA synchronous").fetch_one(&catalog.pool).await.unwrap().get(0);
         assert_eq!((mode.as_str(), synchronous), ("wal", 2));
     }
 
@@ -364,10 +298,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c");
         let catalog = SqliteCatalog::open(&path).await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 99")
-            .execute(&catalog.pool)
-            .await
-            .unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 99").execute(&catalog.pool).await.unwrap();
         catalog.close().await;
         let message = SqliteCatalog::open(&path).await.unwrap_err().to_string();
         assert!(message.contains("has format 99"), "{message}");
@@ -379,10 +310,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(dir.path().join("c")).await.unwrap();
         catalog.create_stream(&stream("s")).await.unwrap();
-        sqlx::raw_sql("UPDATE streams SET format = 7")
-            .execute(&catalog.pool)
-            .await
-            .unwrap();
+        sqlx::raw_sql("UPDATE streams SET format = 7").execute(&catalog.pool).await.unwrap();
         let message = catalog.streams().await.unwrap_err().to_string();
         assert!(message.starts_with("stream s has format 7"), "{message}");
     }
@@ -392,37 +320,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let catalog = SqliteCatalog::open(dir.path().join("c")).await.unwrap();
         catalog.create_stream(&stream("s")).await.unwrap();
-        sqlx::raw_sql("UPDATE streams SET definition = '{'")
-            .execute(&catalog.pool)
-            .await
-            .unwrap();
+        sqlx::raw_sql("UPDATE streams SET definition = '{'").execute(&catalog.pool).await.unwrap();
         let error = catalog.streams().await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the catalog's entry for stream s cannot be read"
-        );
+        assert_eq!(error.to_string(), "the catalog's entry for stream s cannot be read");
     }
 
     #[tokio::test]
     async fn a_file_that_is_no_catalog_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c");
-        std::fs::write(
-            &path,
-            "these are not the bytes you are looking for, by a long way",
-        )
-        .unwrap();
-        assert!(matches!(
-            SqliteCatalog::open(&path).await,
-            Err(Error::Storage {
-                action: "opened",
-                ..
-            })
-        ));
-        assert!(
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .starts_with("these are not")
-        );
+        std::fs::write(&path, "these are not the bytes you are looking for, by a long way").unwrap();
+        assert!(matches!(SqliteCatalog::open(&path).await, Err(Error::Storage { action: "opened", .. })));
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("these are not"));
     }
 }
