@@ -12,11 +12,7 @@ pub(crate) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch
     }
     let given = batch.schema_ref().fields();
     if given.len() != schema.fields().len() {
-        let reason = format!(
-            "the rows have {} columns, the log has {}",
-            given.len(),
-            schema.fields().len()
-        );
+        let reason = format!("the rows have {} columns, the log has {}", given.len(), schema.fields().len());
         return Err(Error::Misfit { reason });
     }
     for (given, kept) in given.iter().zip(schema.fields()) {
@@ -31,19 +27,14 @@ pub(crate) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch
             return Err(Error::Misfit { reason });
         }
     }
-    RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|e| Error::Misfit {
-        reason: e.to_string(),
-    })
+    RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|e| Error::Misfit { reason: e.to_string() })
 }
 
 /// Refuses schemas that segments cannot hold: each part stands alone, so there is no place for dictionaries.
 pub(crate) fn check_schema(schema: &Schema) -> Result<()> {
     for field in schema.flattened_fields() {
         if matches!(field.data_type(), DataType::Dictionary(_, _)) {
-            let reason = format!(
-                "column {:?} is dictionary encoded, which the log does not keep",
-                field.name()
-            );
+            let reason = format!("column {:?} is dictionary encoded, which the log does not keep", field.name());
             return Err(Error::Misfit { reason });
         }
     }

@@ -17,11 +17,7 @@ impl Mark {
         if again.content != self.key.content {
             return Err(Error::KeyReused);
         }
-        Ok(Appended {
-            ranges: self.ranges.to_vec(),
-            duplicate: true,
-            note: self.key.note,
-        })
+        Ok(Appended { ranges: self.ranges.to_vec(), duplicate: true, note: self.key.note })
     }
 }
 
@@ -42,11 +38,7 @@ struct Known {
 
 impl KeyMemory {
     pub fn new(limit: usize) -> Self {
-        Self {
-            known: HashMap::new(),
-            order: VecDeque::new(),
-            limit: limit.max(1),
-        }
+        Self { known: HashMap::new(), order: VecDeque::new(), limit: limit.max(1) }
     }
 
     /// The answer to `key` if it was seen.
@@ -55,11 +47,7 @@ impl KeyMemory {
         if known.content != key.content {
             return Some(Err(Error::KeyReused));
         }
-        Some(Ok(Appended {
-            ranges: known.ranges.to_vec(),
-            duplicate: true,
-            note: known.note,
-        }))
+        Some(Ok(Appended { ranges: known.ranges.to_vec(), duplicate: true, note: known.note }))
     }
 
     /// Remembers a mark as the newest. A key that is known already keeps its first answer.
@@ -73,11 +61,7 @@ impl KeyMemory {
             self.known.remove(&oldest);
         }
         self.order.push_back(mark.key.id);
-        let known = Known {
-            content: mark.key.content,
-            note: mark.key.note,
-            ranges: mark.ranges,
-        };
+        let known = Known { content: mark.key.content, note: mark.key.note, ranges: mark.ranges };
         self.known.insert(mark.key.id, known);
     }
 }
@@ -87,19 +71,11 @@ pub(crate) fn check_parts(append: &Append, partitions: u32) -> Result<()> {
     for (i, part) in append.parts.iter().enumerate() {
         if part.partition >= partitions {
             return Err(Error::Misfit {
-                reason: format!(
-                    "partition {} does not exist, there are {partitions}",
-                    part.partition
-                ),
+                reason: format!("partition {} does not exist, there are {partitions}", part.partition),
             });
         }
-        if append.parts[..i]
-            .iter()
-            .any(|p| p.partition == part.partition)
-        {
-            return Err(Error::Misfit {
-                reason: format!("partition {} is named twice", part.partition),
-            });
+        if append.parts[..i].iter().any(|p| p.partition == part.partition) {
+            return Err(Error::Misfit { reason: format!("partition {} is named twice", part.partition) });
         }
     }
     Ok(())
@@ -110,14 +86,7 @@ mod tests {
     use super::*;
 
     fn mark(id: u128) -> Mark {
-        Mark {
-            key: Key {
-                id,
-                content: 1,
-                note: 7,
-            },
-            ranges: Box::new([]),
-        }
+        Mark { key: Key { id, content: 1, note: 7 }, ranges: Box::new([]) }
     }
 
     #[test]
@@ -134,11 +103,7 @@ mod tests {
     fn a_key_with_other_content_is_refused() {
         let mut keys = KeyMemory::new(2);
         keys.remember(mark(1));
-        let other = Key {
-            id: 1,
-            content: 2,
-            note: 0,
-        };
+        let other = Key { id: 1, content: 2, note: 0 };
         assert!(matches!(keys.recall(&other), Some(Err(Error::KeyReused))));
     }
 }

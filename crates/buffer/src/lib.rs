@@ -11,13 +11,13 @@ mod fit;
 mod keys;
 mod log;
 mod memory;
+mod simulated;
 mod tail;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use device::{Disk, DiskFile, RealDisk};
 pub use disk::{Compression, DiskLog, DiskLogOptions, QueueBudget};
 pub use error::{Error, Result};
-pub use log::{
-    Append, Appended, Key, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Part,
-};
+pub use log::{Append, Appended, Key, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Part};
 pub use memory::MemoryLog;
+pub use simulated::SimulatedDisk;

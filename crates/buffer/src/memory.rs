@@ -12,10 +12,7 @@ use tokio::sync::watch;
 use crate::fit::fit;
 use crate::keys::{KeyMemory, Mark, check_parts};
 use crate::tail::{PinnedTail, Tail};
-use crate::{
-    Append, Appended, Clock, Error, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange,
-    Result,
-};
+use crate::{Append, Appended, Clock, Error, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Result};
 
 /// Keys remembered.
 const KEY_LIMIT: usize = 1_000_000;
@@ -53,12 +50,7 @@ impl MemoryLog {
             keys: KeyMemory::new(KEY_LIMIT),
             closed: false,
         };
-        Self {
-            state: RwLock::new(state),
-            ends: watch::Sender::new(zero),
-            clock,
-            partitions,
-        }
+        Self { state: RwLock::new(state), ends: watch::Sender::new(zero), clock, partitions }
     }
 }
 
@@ -83,34 +75,17 @@ impl State {
             let end = start + batch.num_rows() as u64;
             self.end.set(partition, end);
             bytes += batch.get_array_memory_size();
-            ranges.push(OffsetRange {
-                partition,
-                start,
-                end,
-            });
-            batches.push(LogBatch {
-                partition,
-                base_offset: start,
-                ingest_time_us: now_us,
-                batch,
-            });
+            ranges.push(OffsetRange { partition, start, end });
+            batches.push(LogBatch { partition, base_offset: start, ingest_time_us: now_us, batch });
         }
         if !batches.is_empty() {
-            self.tail
-                .push(self.next_sequence, &before, batches.into_iter(), bytes);
+            self.tail.push(self.next_sequence, &before, batches.into_iter(), bytes);
             self.next_sequence += 1;
         }
         if let Some(key) = append.key {
-            self.keys.remember(Mark {
-                key,
-                ranges: ranges.clone().into(),
-            });
+            self.keys.remember(Mark { key, ranges: ranges.clone().into() });
         }
-        Ok(Appended {
-            ranges,
-            duplicate: false,
-            note: append.key.map_or(0, |key| key.note),
-        })
+        Ok(Appended { ranges, duplicate: false, note: append.key.map_or(0, |key| key.note) })
     }
 }
 
@@ -202,8 +177,7 @@ impl LogView for MemoryView {
     }
 
     fn resident(&self, from: &Positions) -> Option<Vec<LogBatch>> {
-        from.covers(&self.start)
-            .then(|| self.tail.batches(from).collect())
+        from.covers(&self.start).then(|| self.tail.batches(from).collect())
     }
 }
 
@@ -213,11 +187,7 @@ pub(crate) fn check_start(from: &Positions, start: &Positions) -> Result<()> {
         let partition = partition as u32;
         let offset = from.get(partition);
         if offset < start {
-            return Err(Error::Trimmed {
-                partition,
-                offset,
-                start,
-            });
+            return Err(Error::Trimmed { partition, offset, start });
         }
     }
     Ok(())

@@ -43,21 +43,11 @@ struct Grown {
 impl Tail {
     /// An empty tail that keeps about `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            bytes: 0,
-            limit_bytes,
-        }
+        Self { chunks: VecDeque::new(), bytes: 0, limit_bytes }
     }
 
     /// Adds one commit: its sequence, the log's end before it, its batches and their size.
-    pub fn push(
-        &mut self,
-        sequence: u64,
-        before: &Positions,
-        batches: impl Iterator<Item = LogBatch>,
-        bytes: usize,
-    ) {
+    pub fn push(&mut self, sequence: u64, before: &Positions, batches: impl Iterator<Item = LogBatch>, bytes: usize) {
         let full = self.chunks.back().is_none_or(|chunk| {
             let grown = chunk.grown.read();
             grown.batches.len() >= CHUNK_BATCHES || grown.bytes >= CHUNK_BYTES
@@ -92,9 +82,7 @@ impl Tail {
             }
             self.pop_front();
         }
-        self.chunks
-            .front()
-            .map_or_else(|| end.clone(), |chunk| chunk.start.clone())
+        self.chunks.front().map_or_else(|| end.clone(), |chunk| chunk.start.clone())
     }
 
     fn pop_front(&mut self) {
@@ -110,20 +98,12 @@ impl Tail {
 
     /// Pins what is there now. `end` and `next_sequence` are the log's end.
     pub fn pin(&self, end: &Positions, next_sequence: u64) -> PinnedTail {
-        let last_batches = self
-            .chunks
-            .back()
-            .map_or(0, |chunk| chunk.grown.read().batches.len());
+        let last_batches = self.chunks.back().map_or(0, |chunk| chunk.grown.read().batches.len());
         let (start, first_sequence) = match self.chunks.front() {
             Some(chunk) => (chunk.start.clone(), chunk.first_sequence),
             None => (end.clone(), next_sequence),
         };
-        PinnedTail {
-            chunks: self.chunks.iter().cloned().collect(),
-            last_batches,
-            start,
-            first_sequence,
-        }
+        PinnedTail { chunks: self.chunks.iter().cloned().collect(), last_batches, start, first_sequence }
     }
 }
 
@@ -141,16 +121,8 @@ pub(crate) struct PinnedTail {
 impl PinnedTail {
     /// The batches with rows at or after `from`, the first ones cut to begin there.
     pub fn batches(&self, from: &Positions) -> TailBatches {
-        let later = self
-            .chunks
-            .iter()
-            .rposition(|chunk| from.covers(&chunk.start));
-        TailBatches {
-            tail: self.clone(),
-            from: from.clone(),
-            chunk: later.unwrap_or(0),
-            batch: 0,
-        }
+        let later = self.chunks.iter().rposition(|chunk| from.covers(&chunk.start));
+        TailBatches { tail: self.clone(), from: from.clone(), chunk: later.unwrap_or(0), batch: 0 }
     }
 }
 
@@ -170,11 +142,7 @@ impl Iterator for TailBatches {
             let chunk = self.tail.chunks.get(self.chunk)?;
             let last = self.chunk + 1 == self.tail.chunks.len();
             let grown = chunk.grown.read();
-            let limit = if last {
-                self.tail.last_batches
-            } else {
-                grown.batches.len()
-            };
+            let limit = if last { self.tail.last_batches } else { grown.batches.len() };
             if self.batch >= limit {
                 self.chunk += 1;
                 self.batch = 0;

@@ -52,13 +52,8 @@ impl SegmentHeader {
             .ipc_message;
         let unpadded = SEGMENT_FIXED + 8 * self.base.0.len() + schema.len();
         let mut out = Octets::default();
-        out.bytes(SEGMENT_MAGIC)
-            .u32(VERSION)
-            .u32(unpadded.next_multiple_of(ALIGNMENT) as u32)
-            .u32(0);
-        out.u32(self.base.0.len() as u32)
-            .u64(self.first_sequence)
-            .u64(self.stamp as u64);
+        out.bytes(SEGMENT_MAGIC).u32(VERSION).u32(unpadded.next_multiple_of(ALIGNMENT) as u32).u32(0);
+        out.u32(self.base.0.len() as u32).u64(self.first_sequence).u64(self.stamp as u64);
         out.u32(schema.len() as u32).u32(0);
         for &offset in &self.base.0 {
             out.u64(offset);
@@ -80,9 +75,7 @@ impl SegmentHeader {
             return Err("the segment has a format version that this program does not know");
         }
         let length = taker.u32().ok_or(too_short)? as usize;
-        if !(SEGMENT_FIXED..=SEGMENT_HEADER_LIMIT).contains(&length)
-            || !length.is_multiple_of(ALIGNMENT)
-        {
+        if !(SEGMENT_FIXED..=SEGMENT_HEADER_LIMIT).contains(&length) || !length.is_multiple_of(ALIGNMENT) {
             return Err("the segment header has an impossible length");
         }
         Ok(length)
@@ -91,9 +84,7 @@ impl SegmentHeader {
     /// Reads a whole header.
     pub fn decode(bytes: &[u8]) -> Result<Self, Flaw> {
         let length = Self::length(bytes)?;
-        let bytes = bytes
-            .get(..length)
-            .ok_or("the segment header is cut short")?;
+        let bytes = bytes.get(..length).ok_or("the segment header is cut short")?;
         let mut taker = Taker(&bytes[16..]);
         if taker.u32() != Some(segment_crc(bytes)) {
             return Err("the segment header's checksum does not match");
@@ -111,18 +102,9 @@ fn decode_segment(mut taker: Taker<'_>) -> Option<SegmentHeader> {
     if partitions * 8 > taker.0.len() {
         return None;
     }
-    let base = Positions(
-        (0..partitions)
-            .map(|_| taker.u64())
-            .collect::<Option<_>>()?,
-    );
+    let base = Positions((0..partitions).map(|_| taker.u64()).collect::<Option<_>>()?);
     let schema = try_schema_from_flatbuffer_bytes(taker.bytes(schema_len)?).ok()?;
-    Some(SegmentHeader {
-        first_sequence,
-        stamp,
-        base,
-        schema: Arc::new(schema),
-    })
+    Some(SegmentHeader { first_sequence, stamp, base, schema: Arc::new(schema) })
 }
 
 /// Over everything but the checksum itself.
@@ -178,15 +160,8 @@ impl EntryHeader {
     pub fn encode(&self, length: u64) -> Vec<u8> {
         let head = Self::head_length(self.parts.len(), &self.marks);
         let mut out = Octets(Vec::with_capacity(head));
-        out.u32(ENTRY_MAGIC)
-            .u32(0)
-            .u64(length)
-            .u64(self.sequence)
-            .u64(self.ingest_time_us as u64);
-        out.u32(self.parts.len() as u32)
-            .u32(self.marks.len() as u32)
-            .u32(head as u32)
-            .u32(0);
+        out.u32(ENTRY_MAGIC).u32(0).u64(length).u64(self.sequence).u64(self.ingest_time_us as u64);
+        out.u32(self.parts.len() as u32).u32(self.marks.len() as u32).u32(head as u32).u32(0);
         out.u64(self.stamp as u64).u64(self.durable_sequence);
         for part in &self.parts {
             out.u32(part.partition).u32(part.rows).u64(part.base_offset);
@@ -231,9 +206,7 @@ impl EntryHeader {
         let fits = |p: &PartRecord| {
             p.position.is_multiple_of(ALIGNMENT as u64)
                 && p.position >= size.head as u64
-                && p.position
-                    .checked_add(p.length)
-                    .is_some_and(|end| end <= size.length)
+                && p.position.checked_add(p.length).is_some_and(|end| end <= size.length)
         };
         if !entry.parts.iter().all(fits) {
             return Err("the entry's parts lie outside of it");
@@ -254,18 +227,9 @@ fn decode_entry(mut taker: Taker<'_>) -> Option<EntryHeader> {
     if parts.checked_mul(PART_BYTES)? > taker.0.len() {
         return None;
     }
-    let parts = (0..parts)
-        .map(|_| decode_part(&mut taker))
-        .collect::<Option<_>>()?;
+    let parts = (0..parts).map(|_| decode_part(&mut taker)).collect::<Option<_>>()?;
     let marks = decode_marks(&mut taker, marks)?;
-    Some(EntryHeader {
-        sequence,
-        ingest_time_us,
-        stamp,
-        durable_sequence,
-        parts,
-        marks,
-    })
+    Some(EntryHeader { sequence, ingest_time_us, stamp, durable_sequence, parts, marks })
 }
 
 fn decode_part(taker: &mut Taker<'_>) -> Option<PartRecord> {
@@ -287,15 +251,10 @@ const RANGE_BYTES: usize = 24;
 /// Appends a mark table: for each key its id, content, note and ranges.
 pub(super) fn encode_marks(out: &mut Octets, marks: &[Mark]) {
     for mark in marks {
-        out.u128(mark.key.id)
-            .u64(mark.key.content)
-            .u64(mark.key.note);
+        out.u128(mark.key.id).u64(mark.key.content).u64(mark.key.note);
         out.u32(mark.ranges.len() as u32).u32(0);
         for range in &mark.ranges {
-            out.u32(range.partition)
-                .u32(0)
-                .u64(range.start)
-                .u64(range.end);
+            out.u32(range.partition).u32(0).u64(range.start).u64(range.end);
         }
     }
 }
@@ -309,36 +268,23 @@ pub(super) fn decode_marks(taker: &mut Taker<'_>, count: usize) -> Option<Vec<Ma
 }
 
 fn decode_mark(taker: &mut Taker<'_>) -> Option<Mark> {
-    let key = Key {
-        id: taker.u128()?,
-        content: taker.u64()?,
-        note: taker.u64()?,
-    };
+    let key = Key { id: taker.u128()?, content: taker.u64()?, note: taker.u64()? };
     let ranges = taker.u32()? as usize;
     taker.u32()?;
     if ranges.checked_mul(RANGE_BYTES)? > taker.0.len() {
         return None;
     }
-    let ranges = (0..ranges)
-        .map(|_| decode_range(taker))
-        .collect::<Option<_>>()?;
+    let ranges = (0..ranges).map(|_| decode_range(taker)).collect::<Option<_>>()?;
     Some(Mark { key, ranges })
 }
 
 fn decode_range(taker: &mut Taker<'_>) -> Option<OffsetRange> {
     let partition = taker.u32()?;
     taker.u32()?;
-    Some(OffsetRange {
-        partition,
-        start: taker.u64()?,
-        end: taker.u64()?,
-    })
+    Some(OffsetRange { partition, start: taker.u64()?, end: taker.u64()? })
 }
 
 /// Turns Arrow's error into this crate's.
 pub(super) fn encoding(action: &'static str, source: ArrowError) -> crate::Error {
-    crate::Error::Encoding {
-        action,
-        source: Arc::new(source),
-    }
+    crate::Error::Encoding { action, source: Arc::new(source) }
 }

@@ -36,7 +36,7 @@ enum Pieces {
 struct Waiter {
     reply: oneshot::Sender<Result<Appended>>,
     answer: Result<Appended>,
-    _reserved: Reserved,
+    reserved: Reserved,
 }
 
 /// Appends on their way into one entry.
@@ -76,48 +76,25 @@ impl Group {
 
     /// Adds an append; one whose key is known adds nothing.
     pub fn add(&mut self, submission: Submission, keys: &KeyMemory) {
-        let Submission {
-            parts,
-            key,
-            reserved,
-            reply,
-        } = submission;
+        let Submission { parts, key, reserved, reply } = submission;
         if let Some(key) = &key {
             let first = match self.by_key.get(&key.id) {
                 Some(&mark) => Some(self.marks[mark].answer(key)),
                 None => keys.recall(key),
             };
             if let Some(answer) = first {
-                self.waiters.push(Waiter {
-                    reply,
-                    answer,
-                    _reserved: reserved,
-                });
+                self.waiters.push(Waiter { reply, answer, reserved });
                 return;
             }
         }
-        let ranges: Vec<OffsetRange> = parts
-            .into_iter()
-            .map(|(partition, rows)| self.place(partition, rows))
-            .collect();
+        let ranges: Vec<OffsetRange> = parts.into_iter().map(|(partition, rows)| self.place(partition, rows)).collect();
         let note = key.map_or(0, |key| key.note);
         if let Some(key) = key {
             self.by_key.insert(key.id, self.marks.len());
-            self.marks.push(Mark {
-                key,
-                ranges: ranges.clone().into(),
-            });
+            self.marks.push(Mark { key, ranges: ranges.clone().into() });
         }
-        let answer = Ok(Appended {
-            ranges,
-            duplicate: false,
-            note,
-        });
-        self.waiters.push(Waiter {
-            reply,
-            answer,
-            _reserved: reserved,
-        });
+        let answer = Ok(Appended { ranges, duplicate: false, note });
+        self.waiters.push(Waiter { reply, answer, reserved });
     }
 
     /// Gives rows their offsets.
@@ -127,11 +104,7 @@ impl Group {
             Rows::Few(batch) => batch.num_rows(),
         };
         let start = self.end.get(partition);
-        let range = OffsetRange {
-            partition,
-            start,
-            end: start + count as u64,
-        };
+        let range = OffsetRange { partition, start, end: start + count as u64 };
         self.end.set(partition, range.end);
         let pieces = match rows {
             Rows::Ready(encoded) => {
@@ -151,12 +124,7 @@ impl Group {
                 Pieces::Few(vec![batch])
             }
         };
-        self.parts.push(GroupPart {
-            partition,
-            base_offset: start,
-            rows: count,
-            pieces,
-        });
+        self.parts.push(GroupPart { partition, base_offset: start, rows: count, pieces });
         range
     }
 
@@ -178,6 +146,7 @@ impl Group {
     pub fn answer(self, outcome: Result<()>) {
         for waiter in self.waiters {
             let answer = outcome.clone().and(waiter.answer);
+            drop(waiter.reserved);
             // A caller that has left needs no answer.
             let _left = waiter.reply.send(answer);
         }
@@ -196,9 +165,7 @@ fn join(batches: &[RecordBatch], encoder: &Encoder) -> Result<Encoded> {
         many => concat_batches(&encoder.schema, many).map_err(|e| encoding("join", e))?,
     };
     let mut encoded = encoder.encode(joined)?;
-    if batches.len() == 1
-        && encoded.batch.get_array_memory_size() as u64 > 2 * encoded.length + 4096
-    {
+    if batches.len() == 1 && encoded.batch.get_array_memory_size() as u64 > 2 * encoded.length + 4096 {
         compact(&mut encoded)?;
     }
     Ok(encoded)

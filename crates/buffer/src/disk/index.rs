@@ -56,44 +56,19 @@ pub(super) struct Summary {
 }
 
 /// The bytes of an index.
-pub(super) fn encode(
-    segment: &Segment,
-    extent: &Extent,
-    parts: &[PartMeta],
-    marks: &[Mark],
-    sealed: bool,
-) -> Vec<u8> {
+pub(super) fn encode(segment: &Segment, extent: &Extent, parts: &[PartMeta], marks: &[Mark], sealed: bool) -> Vec<u8> {
     let mut part_table = Octets(Vec::with_capacity(parts.len() * PART_BYTES));
     for part in parts {
-        part_table
-            .u64(part.sequence)
-            .u64(part.ingest_time_us as u64)
-            .u32(part.partition)
-            .u32(part.rows);
-        part_table
-            .u64(part.base_offset)
-            .u64(part.position)
-            .u64(part.length)
-            .u32(part.crc)
-            .u32(0);
+        part_table.u64(part.sequence).u64(part.ingest_time_us as u64).u32(part.partition).u32(part.rows);
+        part_table.u64(part.base_offset).u64(part.position).u64(part.length).u32(part.crc).u32(0);
     }
     let mut mark_table = Octets::default();
     encode_marks(&mut mark_table, marks);
     let mut out = Octets::default();
-    out.bytes(MAGIC)
-        .u32(VERSION)
-        .u32(if sealed { SEALED } else { 0 })
-        .u32(0)
-        .u32(parts.len() as u32);
-    out.u32(crc32c::crc32c(&part_table.0))
-        .u32(crc32c::crc32c(&mark_table.0))
-        .u64(marks.len() as u64);
-    out.u64(segment.first_sequence)
-        .u64(extent.next_sequence)
-        .u64(extent.data_len)
-        .u64(segment.stamp as u64);
-    out.u64(extent.last_ingest_us as u64)
-        .u64(extent.first_ingest_us as u64);
+    out.bytes(MAGIC).u32(VERSION).u32(if sealed { SEALED } else { 0 }).u32(0).u32(parts.len() as u32);
+    out.u32(crc32c::crc32c(&part_table.0)).u32(crc32c::crc32c(&mark_table.0)).u64(marks.len() as u64);
+    out.u64(segment.first_sequence).u64(extent.next_sequence).u64(extent.data_len).u64(segment.stamp as u64);
+    out.u64(extent.last_ingest_us as u64).u64(extent.first_ingest_us as u64);
     out.u32(extent.end.0.len() as u32).u32(0);
     for &offset in &extent.end.0 {
         out.u64(offset);
@@ -121,9 +96,7 @@ pub(super) fn write_whole(
         std::io::ErrorKind::StorageFull => (WriteStep::Write, e),
         _ => (WriteStep::Sync, e),
     })?;
-    path.parent()
-        .map_or(Ok(()), |dir| disk.sync_dir(dir))
-        .map_err(|e| (WriteStep::Sync, e))?;
+    path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir)).map_err(|e| (WriteStep::Sync, e))?;
     Ok(file)
 }
 
@@ -143,11 +116,7 @@ pub(super) fn staged_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn write_staged(
-    disk: &dyn Disk,
-    staged: &Path,
-    bytes: &[u8],
-) -> std::io::Result<Arc<dyn DiskFile>> {
+fn write_staged(disk: &dyn Disk, staged: &Path, bytes: &[u8]) -> std::io::Result<Arc<dyn DiskFile>> {
     let file = disk.create(staged)?;
     if let Err(e) = file.write_at(&mut [IoSlice::new(bytes)], 0) {
         drop(file);
@@ -162,16 +131,14 @@ pub(super) fn read_summary(disk: &dyn Disk, path: &Path) -> Result<Summary, Flaw
     let file = disk.open(path).map_err(|_| "the index cannot be opened")?;
     let size = file.size().map_err(|_| "the index cannot be read")? as usize;
     let mut fixed = [0; FIXED];
-    file.read_at(&mut fixed, 0)
-        .map_err(|_| "the index is cut short")?;
+    file.read_at(&mut fixed, 0).map_err(|_| "the index is cut short")?;
     let partitions = u32::from_le_bytes([fixed[88], fixed[89], fixed[90], fixed[91]]) as usize;
     let header_len = FIXED + 8 * partitions;
     if size < header_len {
         return Err("the index is cut short");
     }
     let mut header = vec![0; header_len];
-    file.read_at(&mut header, 0)
-        .map_err(|_| "the index is cut short")?;
+    file.read_at(&mut header, 0).map_err(|_| "the index is cut short")?;
     if &header[..8] != MAGIC {
         return Err("the index does not begin with the index mark");
     }
@@ -193,58 +160,27 @@ fn decode_summary(mut taker: Taker<'_>, flags: u32, header_len: usize) -> Option
     let (stamp, last_ingest_us, first_ingest_us) = (taker.i64()?, taker.i64()?, taker.i64()?);
     let partitions = taker.u32()?;
     taker.u32()?;
-    let end = Positions(
-        (0..partitions)
-            .map(|_| taker.u64())
-            .collect::<Option<_>>()?,
-    );
-    let extent = Extent {
-        end,
-        next_sequence,
-        data_len,
-        last_ingest_us,
-        first_ingest_us,
-    };
+    let end = Positions((0..partitions).map(|_| taker.u64()).collect::<Option<_>>()?);
+    let extent = Extent { end, next_sequence, data_len, last_ingest_us, first_ingest_us };
     let sealed = flags & SEALED != 0;
-    Some(Summary {
-        first_sequence,
-        stamp,
-        sealed,
-        extent,
-        parts,
-        parts_crc,
-        marks,
-        marks_crc,
-        header_len,
-    })
+    Some(Summary { first_sequence, stamp, sealed, extent, parts, parts_crc, marks, marks_crc, header_len })
 }
 
 /// Reads the part table.
-pub(super) fn read_parts(
-    disk: &dyn Disk,
-    path: &Path,
-    summary: &Summary,
-) -> Result<Vec<PartMeta>, Flaw> {
+pub(super) fn read_parts(disk: &dyn Disk, path: &Path, summary: &Summary) -> Result<Vec<PartMeta>, Flaw> {
     let mut bytes = vec![0; checked_table(disk, path, summary)?];
     let file = disk.open(path).map_err(|_| "the index cannot be opened")?;
-    file.read_at(&mut bytes, summary.header_len as u64)
-        .map_err(|_| "the index is cut short")?;
+    file.read_at(&mut bytes, summary.header_len as u64).map_err(|_| "the index is cut short")?;
     if crc32c::crc32c(&bytes) != summary.parts_crc {
         return Err("the checksum of the index's parts does not match");
     }
     let mut taker = Taker(&bytes);
-    (0..summary.parts)
-        .map(|_| decode_part(&mut taker))
-        .collect::<Option<_>>()
-        .ok_or("the index is cut short")
+    (0..summary.parts).map(|_| decode_part(&mut taker)).collect::<Option<_>>().ok_or("the index is cut short")
 }
 
 /// Bytes of the part table; checked against the file, so that no claim makes the reader allocate.
 fn checked_table(disk: &dyn Disk, path: &Path, summary: &Summary) -> Result<usize, Flaw> {
-    let size = disk
-        .open(path)
-        .and_then(|f| f.size())
-        .map_err(|_| "the index cannot be opened")?;
+    let size = disk.open(path).and_then(|f| f.size()).map_err(|_| "the index cannot be opened")?;
     let table = summary.parts * PART_BYTES;
     if (summary.header_len + table) as u64 > size {
         return Err("the index is cut short");
@@ -268,17 +204,12 @@ fn decode_part(taker: &mut Taker<'_>) -> Option<PartMeta> {
 }
 
 /// Reads the mark table.
-pub(super) fn read_marks(
-    disk: &dyn Disk,
-    path: &Path,
-    summary: &Summary,
-) -> Result<Vec<Mark>, Flaw> {
+pub(super) fn read_marks(disk: &dyn Disk, path: &Path, summary: &Summary) -> Result<Vec<Mark>, Flaw> {
     let position = summary.header_len + checked_table(disk, path, summary)?;
     let file = disk.open(path).map_err(|_| "the index cannot be opened")?;
     let size = file.size().map_err(|_| "the index cannot be read")? as usize;
     let mut bytes = vec![0; size.saturating_sub(position)];
-    file.read_at(&mut bytes, position as u64)
-        .map_err(|_| "the index is cut short")?;
+    file.read_at(&mut bytes, position as u64).map_err(|_| "the index is cut short")?;
     if crc32c::crc32c(&bytes) != summary.marks_crc {
         return Err("the checksum of the index's keys does not match");
     }

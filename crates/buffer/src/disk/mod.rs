@@ -144,10 +144,7 @@ impl Shared {
     }
 
     fn poisoned_error(&self, reason: &str) -> Error {
-        Error::Poisoned {
-            path: self.dir.display().to_string(),
-            reason: reason.to_string(),
-        }
+        Error::Poisoned { path: self.dir.display().to_string(), reason: reason.to_string() }
     }
 
     /// Refuses all writes from now on. The first reason stays.
@@ -185,17 +182,11 @@ impl DiskLog {
     /// [`DiskLog::open`], where blocking is allowed.
     pub fn open_blocking(options: DiskLogOptions) -> Result<Self> {
         let dir = options.dir.clone();
-        options
-            .disk
-            .create_dir(&dir)
-            .map_err(|e| io_error("create", &dir, e))?;
+        options.disk.create_dir(&dir).map_err(|e| io_error("create", &dir, e))?;
         let found = recovery::recover(&options.disk, &dir, options.partitions, options.key_limit)?;
         let (end, next_sequence) = recovery::end_of(&found.segments, options.partitions);
         let shared = Arc::new(share(options, &found.segments, &end, next_sequence)?);
-        shared
-            .counters
-            .torn_bytes
-            .store(found.torn_bytes, Ordering::Relaxed);
+        shared.counters.torn_bytes.store(found.torn_bytes, Ordering::Relaxed);
         let active = match found.segments.last() {
             Some(last) => Active {
                 segment: last.clone(),
@@ -223,20 +214,14 @@ impl DiskLog {
             .name("millstream-log".into())
             .spawn(move || writer.run())
             .map_err(|e| io_error("start the writer of", &dir, e))?;
-        Ok(Self {
-            shared,
-            writer: Mutex::new(Some(thread)),
-        })
+        Ok(Self { shared, writer: Mutex::new(Some(thread)) })
     }
 
     /// Removes a closed log's folder and everything in it.
     pub async fn remove(dir: &Path) -> Result<()> {
         let dir = dir.to_path_buf();
-        let removed = tokio::task::spawn_blocking(move || {
-            RealDisk
-                .remove_dir(&dir)
-                .map_err(|e| io_error("remove", &dir, e))
-        });
+        let removed =
+            tokio::task::spawn_blocking(move || RealDisk.remove_dir(&dir).map_err(|e| io_error("remove", &dir, e)));
         removed.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -250,33 +235,21 @@ impl DiskLog {
     }
 
     /// Hands a request to the writer and waits for its answer.
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
-    ) -> Result<T> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.shared.queue.push(request(reply))?;
-        answer
-            .await
-            .unwrap_or_else(|_gone| self.shared.check_writable().and(Err(Error::Closed)))
+        answer.await.unwrap_or_else(|_gone| self.shared.check_writable().and(Err(Error::Closed)))
     }
 }
 
-fn share(
-    options: DiskLogOptions,
-    segments: &[Arc<Segment>],
-    end: &Positions,
-    next_sequence: u64,
-) -> Result<Shared> {
+fn share(options: DiskLogOptions, segments: &[Arc<Segment>], end: &Positions, next_sequence: u64) -> Result<Shared> {
     let mut schema = options.schema;
     if let Some(last) = segments.last().filter(|last| last.schema == schema) {
         schema = last.schema.clone();
     }
     let state = State {
         segments: segments.into(),
-        start: segments
-            .first()
-            .map_or_else(|| end.clone(), |s| s.base.clone()),
+        start: segments.first().map_or_else(|| end.clone(), |s| s.base.clone()),
         end: end.clone(),
         next_sequence,
         tail: Tail::new(options.memory_bytes),
@@ -295,10 +268,7 @@ fn share(
         encoder: RwLock::new(Arc::new(Encoder::new(schema, options.compression)?)),
         state: RwLock::new(state),
         ends: watch::Sender::new(end.clone()),
-        retention: Mutex::new(Retention {
-            ms: options.retention_ms,
-            bytes: options.retention_bytes,
-        }),
+        retention: Mutex::new(Retention { ms: options.retention_ms, bytes: options.retention_bytes }),
         poisoned: RwLock::new(None),
         counters: Counters::default(),
     })
@@ -309,8 +279,7 @@ fn content_bytes(batch: &RecordBatch) -> usize {
     if batch.get_array_memory_size() < OWN_PART_BYTES {
         return 0;
     }
-    let size =
-        |column: &arrow::array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    let size = |column: &arrow::array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
     batch.columns().iter().map(size).sum()
 }
 
@@ -319,11 +288,7 @@ impl Log for DiskLog {
     async fn append(&self, append: Append) -> Result<Appended> {
         check_parts(&append, self.shared.partitions)?;
         self.shared.check_writable()?;
-        let bytes = append
-            .parts
-            .iter()
-            .map(|p| p.batch.get_array_memory_size())
-            .sum();
+        let bytes = append.parts.iter().map(|p| p.batch.get_array_memory_size()).sum();
         let reserved = self.shared.budget.reserve(bytes)?;
         let encoder = self.shared.encoder.read().clone();
         let mut parts = Vec::with_capacity(append.parts.len());
@@ -331,15 +296,7 @@ impl Log for DiskLog {
             parts.push((part.partition, self.prepare(&part.batch, &encoder)?));
         }
         let key = append.key;
-        self.ask(|reply| {
-            Request::Append(Submission {
-                parts,
-                key,
-                reserved,
-                reply,
-            })
-        })
-        .await
+        self.ask(|reply| Request::Append(Submission { parts, key, reserved, reply })).await
     }
 
     fn view(&self) -> Arc<dyn LogView> {
@@ -370,10 +327,7 @@ impl Log for DiskLog {
     }
 
     fn set_retention(&self, retention_ms: Option<u64>, retention_bytes: Option<u64>) {
-        *self.shared.retention.lock() = Retention {
-            ms: retention_ms,
-            bytes: retention_bytes,
-        };
+        *self.shared.retention.lock() = Retention { ms: retention_ms, bytes: retention_bytes };
     }
 
     fn stats(&self) -> LogStats {

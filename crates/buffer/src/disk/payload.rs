@@ -44,9 +44,7 @@ pub(super) struct Encoder {
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder")
-            .field("schema", &self.schema)
-            .finish_non_exhaustive()
+        f.debug_struct("Encoder").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 
@@ -57,14 +55,9 @@ impl Encoder {
             Compression::Plain => None,
             Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
         };
-        let options = IpcWriteOptions::default()
-            .try_with_compression(codec)
-            .map_err(|e| encoding("prepare to encode", e))?;
-        Ok(Self {
-            schema,
-            options,
-            idle: Mutex::default(),
-        })
+        let options =
+            IpcWriteOptions::default().try_with_compression(codec).map_err(|e| encoding("prepare to encode", e))?;
+        Ok(Self { schema, options, idle: Mutex::default() })
     }
 
     /// Encodes a batch that has the encoder's schema.
@@ -82,12 +75,7 @@ impl Encoder {
             crc = crc32c::crc32c_append(crc, buffer);
             length += buffer.len() as u64;
         }
-        Ok(Encoded {
-            batch,
-            buffers,
-            length,
-            crc,
-        })
+        Ok(Encoded { batch, buffers, length, crc })
     }
 
     /// An encoder whose next message is a batch's: the schema's was taken from it.
@@ -99,29 +87,17 @@ impl Encoder {
 }
 
 /// Reads a batch of `rows` rows from bytes whose checksum was found right. The batch's buffers are slices of `bytes`.
-pub(super) fn decode(
-    bytes: &Buffer,
-    schema: &SchemaRef,
-    rows: usize,
-) -> Result<RecordBatch, ArrowError> {
+pub(super) fn decode(bytes: &Buffer, schema: &SchemaRef, rows: usize) -> Result<RecordBatch, ArrowError> {
     let broken = |reason: &str| ArrowError::IpcError(reason.to_string());
-    let prefix = bytes
-        .get(..8)
-        .ok_or_else(|| broken("the message is shorter than its prefix"))?;
+    let prefix = bytes.get(..8).ok_or_else(|| broken("the message is shorter than its prefix"))?;
     let metadata = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]) as usize;
-    let head = bytes
-        .get(8..8 + metadata)
-        .ok_or_else(|| broken("the message's metadata is cut short"))?;
+    let head = bytes.get(8..8 + metadata).ok_or_else(|| broken("the message's metadata is cut short"))?;
     let message = root_as_message(head).map_err(|e| broken(&e.to_string()))?;
-    let record = message
-        .header_as_record_batch()
-        .ok_or_else(|| broken("the message is not a record batch"))?;
+    let record = message.header_as_record_batch().ok_or_else(|| broken("the message is not a record batch"))?;
     let body = bytes.slice(8 + metadata);
     for buffer in record.buffers().into_iter().flatten() {
         let end = buffer.offset().checked_add(buffer.length());
-        let inside = buffer.offset() >= 0
-            && buffer.length() >= 0
-            && end.is_some_and(|e| e as usize <= body.len());
+        let inside = buffer.offset() >= 0 && buffer.length() >= 0 && end.is_some_and(|e| e as usize <= body.len());
         if !inside {
             return Err(broken("a buffer lies outside of the message"));
         }
@@ -129,28 +105,22 @@ pub(super) fn decode(
     let dictionaries = HashMap::new();
     let version = message.version();
     let batch =
-        RecordBatchDecoder::try_new(&body, record, schema.clone(), &dictionaries, &version)?
-            .read_record_batch()?;
+        RecordBatchDecoder::try_new(&body, record, schema.clone(), &dictionaries, &version)?.read_record_batch()?;
     if batch.num_rows() != rows {
-        return Err(broken(
-            "the message has another number of rows than its entry says",
-        ));
+        return Err(broken("the message has another number of rows than its entry says"));
     }
     Ok(batch)
 }
 
 /// A batch's bytes in one piece, aligned: decoded from it, the batch holds no memory beyond them.
 pub(super) fn compact(encoded: &mut Encoded) -> Result<()> {
-    let mut bytes = arrow::buffer::MutableBuffer::new(
-        encoded.length.next_multiple_of(ALIGNMENT as u64) as usize,
-    );
+    let mut bytes = arrow::buffer::MutableBuffer::new(encoded.length.next_multiple_of(ALIGNMENT as u64) as usize);
     for buffer in &encoded.buffers {
         bytes.extend_from_slice(buffer.as_slice());
     }
     let bytes: Buffer = bytes.into();
     let schema = encoded.batch.schema();
-    encoded.batch =
-        decode(&bytes, &schema, encoded.batch.num_rows()).map_err(|e| encoding("decode", e))?;
+    encoded.batch = decode(&bytes, &schema, encoded.batch.num_rows()).map_err(|e| encoding("decode", e))?;
     encoded.buffers = vec![bytes];
     Ok(())
 }

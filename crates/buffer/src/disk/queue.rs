@@ -23,10 +23,7 @@ pub struct QueueBudget {
 impl QueueBudget {
     /// A budget of `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit_bytes,
-            used_bytes: AtomicUsize::new(0),
-        })
+        Arc::new(Self { limit_bytes, used_bytes: AtomicUsize::new(0) })
     }
 
     /// Bytes waiting now.
@@ -40,18 +37,9 @@ impl QueueBudget {
             let after = used.saturating_add(bytes);
             (used == 0 || after <= self.limit_bytes).then_some(after)
         };
-        match self
-            .used_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-        {
-            Ok(_) => Ok(Reserved {
-                budget: self.clone(),
-                bytes,
-            }),
-            Err(queued_bytes) => Err(Error::Busy {
-                queued_bytes,
-                limit_bytes: self.limit_bytes,
-            }),
+        match self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(Reserved { budget: self.clone(), bytes }),
+            Err(queued_bytes) => Err(Error::Busy { queued_bytes, limit_bytes: self.limit_bytes }),
         }
     }
 }
@@ -65,9 +53,7 @@ pub(super) struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget
-            .used_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

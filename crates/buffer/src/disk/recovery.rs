@@ -30,34 +30,18 @@ pub(super) struct Recovered {
 }
 
 /// Opens the log in `dir`, which exists.
-pub(super) fn recover(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    partitions: u32,
-    key_limit: usize,
-) -> Result<Recovered> {
+pub(super) fn recover(disk: &Arc<dyn Disk>, dir: &Path, partitions: u32, key_limit: usize) -> Result<Recovered> {
     let names = disk.list(dir).map_err(|e| io_error("list", dir, e))?;
     remove_staged(&**disk, dir, &names)?;
     let (trims, trimmed_marks) = Trims::open(disk.clone(), dir)?;
     let segments = live_sequences(&**disk, dir, &names, trims.floor)?;
-    let mut recovery = Recovery {
-        disk,
-        dir,
-        partitions,
-    };
-    let heads = segments
-        .iter()
-        .map(|&s| recovery.read_head(s))
-        .collect::<Result<Vec<_>>>()?;
+    let mut recovery = Recovery { disk, dir, partitions };
+    let heads = segments.iter().map(|&s| recovery.read_head(s)).collect::<Result<Vec<_>>>()?;
     let mut found = recovery.open_segments(&heads)?;
     let mut marks = found.newest_marks(disk, key_limit)?;
     marks.push(trimmed_marks);
     let mut keys = KeyMemory::new(key_limit);
-    marks
-        .into_iter()
-        .rev()
-        .flatten()
-        .for_each(|mark| keys.remember(mark));
+    marks.into_iter().rev().flatten().for_each(|mark| keys.remember(mark));
     disk.sync_dir(dir).map_err(|e| io_error("sync", dir, e))?;
     Ok(Recovered {
         segments: found.segments,
@@ -72,18 +56,14 @@ pub(super) fn recover(
 fn remove_staged(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<()> {
     for name in names.iter().filter(|n| n.ends_with(".new")) {
         let path = dir.join(name);
-        disk.remove(&path)
-            .map_err(|e| io_error("remove", &path, e))?;
+        disk.remove(&path).map_err(|e| io_error("remove", &path, e))?;
     }
     Ok(())
 }
 
 /// The sequences in the names that end with `extension`.
 fn sequences(names: &[String], extension: &str) -> BTreeSet<u64> {
-    names
-        .iter()
-        .filter_map(|name| name.strip_suffix(extension)?.parse().ok())
-        .collect()
+    names.iter().filter_map(|name| name.strip_suffix(extension)?.parse().ok()).collect()
 }
 
 /// The segments to open. Finishes the last trim's removals; misses what should be there.
@@ -92,28 +72,20 @@ fn live_sequences(disk: &dyn Disk, dir: &Path, names: &[String], floor: u64) -> 
     let indexes = sequences(names, ".idx");
     for &trimmed in segments.range(..floor) {
         let path = segment_path(dir, trimmed);
-        disk.remove(&path)
-            .map_err(|e| io_error("remove", &path, e))?;
+        disk.remove(&path).map_err(|e| io_error("remove", &path, e))?;
     }
     for &trimmed in indexes.range(..floor) {
         let path = index_path(&segment_path(dir, trimmed));
-        disk.remove(&path)
-            .map_err(|e| io_error("remove", &path, e))?;
+        disk.remove(&path).map_err(|e| io_error("remove", &path, e))?;
     }
     let live: Vec<u64> = segments.range(floor..).copied().collect();
     if let Some(&orphan) = indexes.range(floor..).find(|&i| !segments.contains(i)) {
-        return Err(missing(
-            dir,
-            orphan,
-            "the segment is missing, its index is there",
-        ));
+        return Err(missing(dir, orphan, "the segment is missing, its index is there"));
     }
     match live.first() {
-        Some(&first) if first != floor => Err(missing(
-            dir,
-            floor,
-            format!("the segment is missing, the oldest one there begins at entry {first}"),
-        )),
+        Some(&first) if first != floor => {
+            Err(missing(dir, floor, format!("the segment is missing, the oldest one there begins at entry {first}")))
+        }
         None if floor > 0 => Err(missing(dir, floor, "the segment is missing, trims kept it")),
         _ => Ok(live),
     }
@@ -121,11 +93,7 @@ fn live_sequences(disk: &dyn Disk, dir: &Path, names: &[String], floor: u64) -> 
 
 fn missing(dir: &Path, sequence: u64, reason: impl Into<String>) -> Error {
     let segment = segment_path(dir, sequence).display().to_string();
-    Error::Corrupt {
-        segment,
-        position: 0,
-        reason: reason.into(),
-    }
+    Error::Corrupt { segment, position: 0, reason: reason.into() }
 }
 
 /// A segment's header and what its index claims.
@@ -141,11 +109,7 @@ struct Head {
 
 impl Head {
     fn corrupt(&self, position: u64, reason: impl Into<String>) -> Error {
-        Error::Corrupt {
-            segment: self.path.display().to_string(),
-            position,
-            reason: reason.into(),
-        }
+        Error::Corrupt { segment: self.path.display().to_string(), position, reason: reason.into() }
     }
 
     /// The segment's extent before its first entry.
@@ -201,8 +165,7 @@ impl Found {
 /// A sealed segment's keys, from its index or else from its data.
 pub(super) fn load_marks(disk: &dyn Disk, segment: &Segment) -> Result<Vec<Mark>> {
     let path = index_path(&segment.path);
-    let from_index =
-        index::read_summary(disk, &path).and_then(|s| index::read_marks(disk, &path, &s));
+    let from_index = index::read_summary(disk, &path).and_then(|s| index::read_marks(disk, &path, &s));
     match from_index {
         Ok(marks) => Ok(marks),
         Err(flaw) => {
@@ -221,65 +184,39 @@ struct Recovery<'a> {
 impl Recovery<'_> {
     fn read_head(&mut self, sequence: u64) -> Result<Head> {
         let path = segment_path(self.dir, sequence);
-        let corrupt = |reason: &str| Error::Corrupt {
-            segment: path.display().to_string(),
-            position: 0,
-            reason: reason.into(),
-        };
-        let file = self
-            .disk
-            .open(&path)
-            .map_err(|e| io_error("open", &path, e))?;
+        let corrupt =
+            |reason: &str| Error::Corrupt { segment: path.display().to_string(), position: 0, reason: reason.into() };
+        let file = self.disk.open(&path).map_err(|e| io_error("open", &path, e))?;
         let size = file.size().map_err(|e| io_error("read", &path, e))?;
         if size < SEGMENT_FIXED as u64 {
             return Err(corrupt("the segment header is cut short"));
         }
         let mut bytes = vec![0; SEGMENT_FIXED];
-        file.read_at(&mut bytes, 0)
-            .map_err(|e| io_error("read", &path, e))?;
+        file.read_at(&mut bytes, 0).map_err(|e| io_error("read", &path, e))?;
         let header_len = SegmentHeader::length(&bytes).map_err(corrupt)?;
         if size < header_len as u64 {
             return Err(corrupt("the segment header is cut short"));
         }
         bytes.resize(header_len, 0);
-        file.read_at(&mut bytes, 0)
-            .map_err(|e| io_error("read", &path, e))?;
+        file.read_at(&mut bytes, 0).map_err(|e| io_error("read", &path, e))?;
         let header = SegmentHeader::decode(&bytes).map_err(corrupt)?;
         if header.first_sequence != sequence {
-            let reason = format!(
-                "the file is a copy of segment {:020}, or was renamed",
-                header.first_sequence
-            );
+            let reason = format!("the file is a copy of segment {:020}, or was renamed", header.first_sequence);
             return Err(corrupt(&reason));
         }
         if header.base.0.len() != self.partitions as usize {
-            let reason = format!(
-                "{} has {} partitions, not {}",
-                path.display(),
-                header.base.0.len(),
-                self.partitions
-            );
+            let reason = format!("{} has {} partitions, not {}", path.display(), header.base.0.len(), self.partitions);
             return Err(Error::Misfit { reason });
         }
         let summary = self.read_summary(&path, &header);
-        Ok(Head {
-            path,
-            header,
-            header_len: header_len as u64,
-            file,
-            size,
-            summary,
-        })
+        Ok(Head { path, header, header_len: header_len as u64, file, size, summary })
     }
 
     /// The index's claims, when it is readable and belongs to the segment.
     fn read_summary(&self, segment: &Path, header: &SegmentHeader) -> Option<Summary> {
         let path = index_path(segment);
         match index::read_summary(&**self.disk, &path) {
-            Ok(summary)
-                if summary.first_sequence == header.first_sequence
-                    && summary.stamp == header.stamp =>
-            {
+            Ok(summary) if summary.first_sequence == header.first_sequence && summary.stamp == header.stamp => {
                 Some(summary)
             }
             Ok(_) => None,
@@ -293,9 +230,7 @@ impl Recovery<'_> {
     fn open_segments(&mut self, heads: &[Head]) -> Result<Found> {
         let mut found = Found::default();
         for pair in heads.windows(2) {
-            found
-                .segments
-                .push(Arc::new(self.open_sealed(&pair[0], &pair[1])?));
+            found.segments.push(Arc::new(self.open_sealed(&pair[0], &pair[1])?));
         }
         if let Some(last) = heads.last() {
             self.open_last(last, &mut found)?;
@@ -305,18 +240,13 @@ impl Recovery<'_> {
 
     /// A segment that another follows: from its index where that fits the data, else from the data.
     fn open_sealed(&self, head: &Head, next: &Head) -> Result<Segment> {
-        let joins = |extent: &Extent| {
-            extent.next_sequence == next.header.first_sequence && extent.end == next.header.base
-        };
+        let joins =
+            |extent: &Extent| extent.next_sequence == next.header.first_sequence && extent.end == next.header.base;
         if let Some(summary) = &head.summary
             && summary.extent.data_len == head.size
             && joins(&summary.extent)
         {
-            return Ok(Segment::indexed(
-                self.dir,
-                self.disk.clone(),
-                head.facts(summary.extent.clone()),
-            ));
+            return Ok(Segment::indexed(self.dir, self.disk.clone(), head.facts(summary.extent.clone())));
         }
         tracing::warn!(segment = %head.path.display(), "making a segment's index anew");
         let scan = head.scan(head.beginning())?;
@@ -326,19 +256,10 @@ impl Recovery<'_> {
         if !joins(&scan.extent) {
             return Err(self.explain_gap(head, next, &scan.extent));
         }
-        let segment = Segment::held(
-            self.dir,
-            self.disk.clone(),
-            head.facts(scan.extent.clone()),
-            scan.parts.clone(),
-        );
+        let segment = Segment::held(self.dir, self.disk.clone(), head.facts(scan.extent.clone()), scan.parts.clone());
         let bytes = index::encode(&segment, &scan.extent, &scan.parts, &scan.marks, true);
         match index::write_whole(&**self.disk, &index_path(&segment.path), &bytes) {
-            Ok(_) => Ok(Segment::indexed(
-                self.dir,
-                self.disk.clone(),
-                head.facts(scan.extent),
-            )),
+            Ok(_) => Ok(Segment::indexed(self.dir, self.disk.clone(), head.facts(scan.extent))),
             Err((_, cause)) => {
                 tracing::warn!(segment = %head.path.display(), %cause, "cannot write a segment's index");
                 Ok(segment)
@@ -350,28 +271,15 @@ impl Recovery<'_> {
         let (ends, begins) = (extent.next_sequence, next.header.first_sequence);
         let known_end = head.summary.as_ref().map(|s| s.extent.next_sequence);
         if ends > begins {
-            return next.corrupt(
-                0,
-                format!("the segment overlaps the one before it, which ends at entry {ends}"),
-            );
+            return next.corrupt(0, format!("the segment overlaps the one before it, which ends at entry {ends}"));
         }
         if ends == begins {
-            return next.corrupt(
-                0,
-                "the segment's offsets do not follow those of the one before it",
-            );
+            return next.corrupt(0, "the segment's offsets do not follow those of the one before it");
         }
         if known_end == Some(begins) {
-            return head.corrupt(
-                extent.data_len,
-                format!("entries {ends} to {begins} are missing at its end"),
-            );
+            return head.corrupt(extent.data_len, format!("entries {ends} to {begins} are missing at its end"));
         }
-        missing(
-            self.dir,
-            ends,
-            format!("the segment is missing, the next one begins at entry {begins}"),
-        )
+        missing(self.dir, ends, format!("the segment is missing, the next one begins at entry {begins}"))
     }
 
     /// The newest segment: what its last clean close vouches for must be there, behind it a torn tail is cut.
@@ -380,10 +288,7 @@ impl Recovery<'_> {
         let mut known = None;
         if let Some(summary) = &head.summary {
             if summary.sealed {
-                let reason = format!(
-                    "the segment is missing, {} says that it follows",
-                    head.path.display()
-                );
+                let reason = format!("the segment is missing, {} says that it follows", head.path.display());
                 return Err(missing(self.dir, summary.extent.next_sequence, reason));
             }
             vouched = summary.extent.data_len;
@@ -403,17 +308,9 @@ impl Recovery<'_> {
             self.cut_torn_tail(head, &scan.extent, vouched, flaw)?;
             found.torn_bytes = head.size - scan.extent.data_len;
         }
-        head.file
-            .sync()
-            .map_err(|e| io_error("sync", &head.path, e))?;
+        head.file.sync().map_err(|e| io_error("sync", &head.path, e))?;
         let facts = head.facts(scan.extent);
-        let segment = Segment::growing(
-            self.dir,
-            self.disk.clone(),
-            facts,
-            head.file.clone(),
-            scan.parts,
-        );
+        let segment = Segment::growing(self.dir, self.disk.clone(), facts, head.file.clone(), scan.parts);
         found.segments.push(Arc::new(segment));
         found.last_marks = scan.marks;
         Ok(())
@@ -424,42 +321,21 @@ impl Recovery<'_> {
         let path = index_path(&head.path);
         let parts = index::read_parts(&**self.disk, &path, summary).ok()?;
         let marks = index::read_marks(&**self.disk, &path, summary).ok()?;
-        Some(Scan {
-            parts,
-            marks,
-            extent: summary.extent.clone(),
-            flaw: None,
-        })
+        Some(Scan { parts, marks, extent: summary.extent.clone(), flaw: None })
     }
 
-    fn cut_torn_tail(
-        &self,
-        head: &Head,
-        extent: &Extent,
-        vouched: u64,
-        flaw: &'static str,
-    ) -> Result<()> {
+    fn cut_torn_tail(&self, head: &Head, extent: &Extent, vouched: u64, flaw: &'static str) -> Result<()> {
         let position = extent.data_len;
         if position < vouched {
             return Err(head.corrupt(position, flaw));
         }
-        let proof = scan::find_proof_of_damage(
-            &*head.file,
-            &head.path,
-            head.header.stamp,
-            position,
-            extent.next_sequence,
-        )?;
+        let proof =
+            scan::find_proof_of_damage(&*head.file, &head.path, head.header.stamp, position, extent.next_sequence)?;
         if let Some(later) = proof {
-            return Err(head.corrupt(
-                position,
-                format!("{flaw}, and a later entry lies at byte {later}"),
-            ));
+            return Err(head.corrupt(position, format!("{flaw}, and a later entry lies at byte {later}")));
         }
         tracing::warn!(segment = %head.path.display(), position, flaw, "cutting a torn tail");
-        head.file
-            .set_size(position)
-            .map_err(|e| io_error("cut", &head.path, e))
+        head.file.set_size(position).map_err(|e| io_error("cut", &head.path, e))
     }
 }
 

@@ -36,12 +36,7 @@ impl Writer {
     /// Allows rows before `upto` to go and removes what may.
     pub fn trim(&mut self, upto: &Positions) -> Result<()> {
         self.shared.check_writable()?;
-        for (partition, &offset) in upto
-            .0
-            .iter()
-            .enumerate()
-            .take(self.shared.partitions as usize)
-        {
+        for (partition, &offset) in upto.0.iter().enumerate().take(self.shared.partitions as usize) {
             let partition = partition as u32;
             if offset > self.trim_upto.get(partition) {
                 self.trim_upto.set(partition, offset);
@@ -56,21 +51,10 @@ impl Writer {
     /// Whether the segment in use would go if it were not in use.
     fn active_is_due(&self) -> bool {
         let retention = *self.shared.retention.lock();
-        let total = self
-            .shared
-            .state
-            .read()
-            .segments
-            .iter()
-            .map(|s| s.data_len())
-            .sum();
+        let total = self.shared.state.read().segments.iter().map(|s| s.data_len()).sum();
         self.has_entries()
             && self.active.segment.is_before(&self.trim_upto)
-            && !retention.holds(
-                self.active.extent.last_ingest_us,
-                self.shared.clock.now_us(),
-                total,
-            )
+            && !retention.holds(self.active.extent.last_ingest_us, self.shared.clock.now_us(), total)
     }
 
     /// Removes the oldest segments that lie before the last trim and that nothing holds.
@@ -90,9 +74,7 @@ impl Writer {
         let (start, end) = (state.start.clone(), state.end.clone());
         state.tail.trim(&start, &end);
         drop(state);
-        doomed
-            .iter()
-            .try_for_each(|segment| self.remove_segment(segment))?;
+        doomed.iter().try_for_each(|segment| self.remove_segment(segment))?;
         self.sync_dir()
     }
 
@@ -104,9 +86,7 @@ impl Writer {
         let mut doomed = Vec::new();
         for segment in segments.iter().take(segments.len().saturating_sub(1)) {
             let extent = segment.extent();
-            if !self.trim_upto.covers(&extent.end)
-                || retention.holds(extent.last_ingest_us, now_us, total)
-            {
+            if !self.trim_upto.covers(&extent.end) || retention.holds(extent.last_ingest_us, now_us, total) {
                 break;
             }
             total -= extent.data_len;
@@ -139,9 +119,7 @@ impl Writer {
         match outcome {
             Ok(()) => Ok(()),
             Err((WriteStep::Write, e)) => Err(e),
-            Err((WriteStep::Sync, e)) => Err(self
-                .shared
-                .poison(format!("a trim could not be written down: {e}"))),
+            Err((WriteStep::Sync, e)) => Err(self.shared.poison(format!("a trim could not be written down: {e}"))),
         }
     }
 
@@ -150,24 +128,16 @@ impl Writer {
         if Arc::strong_count(segment) > 1 {
             segment.pin()?;
         }
-        self.shared
-            .disk
-            .remove(&segment.path)
-            .map_err(|e| io_error("remove", &segment.path, e))?;
+        self.shared.disk.remove(&segment.path).map_err(|e| io_error("remove", &segment.path, e))?;
         let index = index_path(&segment.path);
         match self.shared.disk.remove(&index) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(io_error("remove", &index, e))
-            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", &index, e)),
             _ => Ok(()),
         }
     }
 
     fn sync_dir(&self) -> Result<()> {
-        self.shared
-            .disk
-            .sync_dir(&self.shared.dir)
-            .map_err(|e| self.shared.sync_failed(&self.shared.dir, &e))
+        self.shared.disk.sync_dir(&self.shared.dir).map_err(|e| self.shared.sync_failed(&self.shared.dir, &e))
     }
 }
 
@@ -182,10 +152,7 @@ mod tests {
 
     #[test]
     fn young_rows_are_held_unless_the_log_is_too_large() {
-        let retention = Retention {
-            ms: Some(10),
-            bytes: Some(100),
-        };
+        let retention = Retention { ms: Some(10), bytes: Some(100) };
         assert!(retention.holds(0, 9_999, 100));
         assert!(!retention.holds(0, 10_000, 100));
         assert!(!retention.holds(0, 9_999, 101));

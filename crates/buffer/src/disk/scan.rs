@@ -36,43 +36,26 @@ pub(super) fn scan_segment(segment: &Segment, known: &Extent) -> Result<Scan> {
     };
     let scan = scan(&**segment.file()?, &segment.path, segment.stamp, start)?;
     if scan.extent.data_len < known.data_len {
-        return Err(segment.corrupt(
-            scan.extent.data_len,
-            scan.flaw.unwrap_or("the segment is cut short"),
-        ));
+        return Err(segment.corrupt(scan.extent.data_len, scan.flaw.unwrap_or("the segment is cut short")));
     }
     Ok(scan)
 }
 
 fn read_header_len(file: &dyn DiskFile, path: &Path) -> Result<u64> {
     let mut fixed = [0; super::format::SEGMENT_FIXED];
-    file.read_at(&mut fixed, 0)
-        .map_err(|e| io_error("read", path, e))?;
-    super::format::SegmentHeader::length(&fixed)
-        .map(|l| l as u64)
-        .map_err(|flaw| crate::Error::Corrupt {
-            segment: path.display().to_string(),
-            position: 0,
-            reason: flaw.to_string(),
-        })
+    file.read_at(&mut fixed, 0).map_err(|e| io_error("read", path, e))?;
+    super::format::SegmentHeader::length(&fixed).map(|l| l as u64).map_err(|flaw| crate::Error::Corrupt {
+        segment: path.display().to_string(),
+        position: 0,
+        reason: flaw.to_string(),
+    })
 }
 
 /// Reads entries from `start` on while they are valid.
 pub(super) fn scan(file: &dyn DiskFile, path: &Path, stamp: i64, start: Extent) -> Result<Scan> {
     let size = file.size().map_err(|e| io_error("read", path, e))?;
-    let mut window = Window {
-        file,
-        path,
-        size,
-        position: start.data_len,
-        bytes: Vec::new(),
-    };
-    let mut scan = Scan {
-        parts: Vec::new(),
-        marks: Vec::new(),
-        extent: start,
-        flaw: None,
-    };
+    let mut window = Window { file, path, size, position: start.data_len, bytes: Vec::new() };
+    let mut scan = Scan { parts: Vec::new(), marks: Vec::new(), extent: start, flaw: None };
     while scan.extent.data_len < size {
         match next_entry(&mut window, scan.extent.data_len, stamp, &scan.extent)? {
             Ok((entry, length)) => scan.take(entry, length),
@@ -89,9 +72,7 @@ impl Scan {
     fn take(&mut self, entry: EntryHeader, length: u64) {
         let position = self.extent.data_len;
         for part in &entry.parts {
-            self.extent
-                .end
-                .set(part.partition, part.base_offset + u64::from(part.rows));
+            self.extent.end.set(part.partition, part.base_offset + u64::from(part.rows));
             self.parts.push(PartMeta {
                 sequence: entry.sequence,
                 ingest_time_us: entry.ingest_time_us,
@@ -151,12 +132,8 @@ fn follows(entry: &EntryHeader, before: &Extent) -> bool {
     let mut end: Positions = before.end.clone();
     entry.sequence == before.next_sequence
         && entry.parts.iter().all(|part| {
-            let right = (part.partition as usize) < end.0.len()
-                && part.base_offset == end.get(part.partition);
-            end.set(
-                part.partition,
-                part.base_offset.saturating_add(u64::from(part.rows)),
-            );
+            let right = (part.partition as usize) < end.0.len() && part.base_offset == end.get(part.partition);
+            end.set(part.partition, part.base_offset.saturating_add(u64::from(part.rows)));
             right
         })
 }
@@ -171,13 +148,7 @@ pub(super) fn find_proof_of_damage(
     sequence: u64,
 ) -> Result<Option<u64>> {
     let size = file.size().map_err(|e| io_error("read", path, e))?;
-    let mut window = Window {
-        file,
-        path,
-        size,
-        position,
-        bytes: Vec::new(),
-    };
+    let mut window = Window { file, path, size, position, bytes: Vec::new() };
     let step = super::format::ALIGNMENT as u64;
     let mut at = position;
     while at + ENTRY_FIXED as u64 <= size {
@@ -223,9 +194,7 @@ impl Window<'_> {
             let count = length.max(WINDOW_BYTES as u64).min(self.size - position) as usize;
             self.bytes.resize(count, 0);
             self.position = position;
-            self.file
-                .read_at(&mut self.bytes, position)
-                .map_err(|e| io_error("read", self.path, e))?;
+            self.file.read_at(&mut self.bytes, position).map_err(|e| io_error("read", self.path, e))?;
         }
         let start = (position - self.position) as usize;
         Ok(Some(&self.bytes[start..start + length as usize]))

@@ -23,11 +23,7 @@ pub(super) fn io_error(action: &'static str, path: &Path, source: std::io::Error
     let path = path.display().to_string();
     match source.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => Error::DiskFull { path },
-        _ => Error::Io {
-            action,
-            path,
-            source: Arc::new(source),
-        },
+        _ => Error::Io { action, path, source: Arc::new(source) },
     }
 }
 
@@ -137,12 +133,7 @@ impl Segment {
         file: Arc<dyn DiskFile>,
         parts: Vec<PartMeta>,
     ) -> Self {
-        let segment = Self::new(
-            dir,
-            disk,
-            facts,
-            Parts::Growing(Arc::new(RwLock::new(parts))),
-        );
+        let segment = Self::new(dir, disk, facts, Parts::Growing(Arc::new(RwLock::new(parts))));
         segment.file.get_or_init(|| file);
         segment
     }
@@ -153,12 +144,7 @@ impl Segment {
     }
 
     /// A sealed segment without an index file.
-    pub fn held(
-        dir: &Path,
-        disk: Arc<dyn Disk>,
-        facts: SegmentFacts,
-        parts: Vec<PartMeta>,
-    ) -> Self {
+    pub fn held(dir: &Path, disk: Arc<dyn Disk>, facts: SegmentFacts, parts: Vec<PartMeta>) -> Self {
         Self::new(dir, disk, facts, Parts::Held(Arc::new(parts)))
     }
 
@@ -189,11 +175,7 @@ impl Segment {
         let mut parts = self.parts.lock();
         if let Parts::Growing(list) = &*parts {
             let list = Arc::new(list.read().clone());
-            *parts = if indexed {
-                Parts::Indexed(Arc::downgrade(&list))
-            } else {
-                Parts::Held(list)
-            };
+            *parts = if indexed { Parts::Indexed(Arc::downgrade(&list)) } else { Parts::Held(list) };
         }
     }
 
@@ -227,20 +209,13 @@ impl Segment {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = self
-            .disk
-            .open(&self.path)
-            .map_err(|e| io_error("open", &self.path, e))?;
+        let file = self.disk.open(&self.path).map_err(|e| io_error("open", &self.path, e))?;
         Ok(self.file.get_or_init(|| file))
     }
 
     /// An error about this segment's bytes.
     pub fn corrupt(&self, position: u64, reason: impl Into<String>) -> Error {
-        Error::Corrupt {
-            segment: self.path.display().to_string(),
-            position,
-            reason: reason.into(),
-        }
+        Error::Corrupt { segment: self.path.display().to_string(), position, reason: reason.into() }
     }
 
     /// Reads neighbouring parts with one access to the disk, checks them, and decodes them without a copy.
@@ -250,25 +225,16 @@ impl Segment {
         };
         let length = last.position + last.length - first.position;
         let mut bytes = MutableBuffer::from_len_zeroed(length as usize);
-        self.file()?
-            .read_at(bytes.as_slice_mut(), first.position)
-            .map_err(|e| match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    self.corrupt(first.position, "the file ends before its rows do")
-                }
-                _ => io_error("read", &self.path, e),
-            })?;
+        self.file()?.read_at(bytes.as_slice_mut(), first.position).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => self.corrupt(first.position, "the file ends before its rows do"),
+            _ => io_error("read", &self.path, e),
+        })?;
         let bytes: Buffer = bytes.into();
-        run.iter()
-            .map(|part| self.decode_part(&bytes, part, first.position))
-            .collect()
+        run.iter().map(|part| self.decode_part(&bytes, part, first.position)).collect()
     }
 
     fn decode_part(&self, run: &Buffer, part: &PartMeta, run_position: u64) -> Result<LogBatch> {
-        let bytes = run.slice_with_length(
-            (part.position - run_position) as usize,
-            part.length as usize,
-        );
+        let bytes = run.slice_with_length((part.position - run_position) as usize, part.length as usize);
         if crc32c::crc32c(&bytes) != part.crc {
             return Err(self.corrupt(part.position, "the checksum of a batch does not match"));
         }

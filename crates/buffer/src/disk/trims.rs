@@ -62,8 +62,7 @@ impl Trims {
             content = read(&**file, &path)?;
             let size = file.size().map_err(|e| io_error("read", &path, e))?;
             if size > content.length as u64 {
-                file.set_size(content.length as u64)
-                    .map_err(|e| io_error("cut", &path, e))?;
+                file.set_size(content.length as u64).map_err(|e| io_error("cut", &path, e))?;
             }
             file.sync().map_err(|e| io_error("sync", &path, e))?;
         }
@@ -80,17 +79,9 @@ impl Trims {
     }
 
     /// Notes, durably, that everything before `floor` goes, and the keys that lay there.
-    pub fn note(
-        &mut self,
-        floor: u64,
-        marks: &[Mark],
-        key_limit: usize,
-    ) -> Result<(), (WriteStep, Error)> {
+    pub fn note(&mut self, floor: u64, marks: &[Mark], key_limit: usize) -> Result<(), (WriteStep, Error)> {
         let chunk = encode(floor, marks);
-        if self.file.is_none()
-            || self.marks + marks.len() > 2 * key_limit
-            || self.chunks >= CHUNK_LIMIT
-        {
+        if self.file.is_none() || self.marks + marks.len() > 2 * key_limit || self.chunks >= CHUNK_LIMIT {
             return self.rewrite(floor, marks, key_limit);
         }
         let Some(file) = &self.file else {
@@ -103,8 +94,7 @@ impl Trims {
                 Err(e) => Err((WriteStep::Sync, io_error("cut", &self.path, e))),
             };
         }
-        file.sync()
-            .map_err(|e| (WriteStep::Sync, io_error("sync", &self.path, e)))?;
+        file.sync().map_err(|e| (WriteStep::Sync, io_error("sync", &self.path, e)))?;
         self.length += chunk.len() as u64;
         self.floor = floor;
         self.marks += marks.len();
@@ -113,18 +103,9 @@ impl Trims {
     }
 
     /// Writes a new file with the newest keys.
-    fn rewrite(
-        &mut self,
-        floor: u64,
-        marks: &[Mark],
-        key_limit: usize,
-    ) -> Result<(), (WriteStep, Error)> {
+    fn rewrite(&mut self, floor: u64, marks: &[Mark], key_limit: usize) -> Result<(), (WriteStep, Error)> {
         let mut kept = match &self.file {
-            Some(file) => {
-                read(&**file, &self.path)
-                    .map_err(|e| (WriteStep::Write, e))?
-                    .marks
-            }
+            Some(file) => read(&**file, &self.path).map_err(|e| (WriteStep::Write, e))?.marks,
             None => Vec::new(),
         };
         kept.extend_from_slice(marks);
@@ -146,12 +127,7 @@ fn encode(floor: u64, marks: &[Mark]) -> Vec<u8> {
     encode_marks(&mut table, marks);
     let length = (FIXED + table.0.len()).next_multiple_of(ALIGNMENT);
     let mut out = Octets::default();
-    out.u32(MAGIC)
-        .u32(0)
-        .u64(length as u64)
-        .u64(floor)
-        .u32(marks.len() as u32)
-        .u32(0);
+    out.u32(MAGIC).u32(0).u64(length as u64).u64(floor).u32(marks.len() as u32).u32(0);
     out.bytes(&table.0).pad(ALIGNMENT);
     let crc = crc32c::crc32c(&out.0[8..]);
     out.put_u32(4, crc);
@@ -161,8 +137,7 @@ fn encode(floor: u64, marks: &[Mark]) -> Vec<u8> {
 fn read(file: &dyn DiskFile, path: &Path) -> Result<Content> {
     let size = file.size().map_err(|e| io_error("read", path, e))? as usize;
     let mut bytes = vec![0; size];
-    file.read_at(&mut bytes, 0)
-        .map_err(|e| io_error("read", path, e))?;
+    file.read_at(&mut bytes, 0).map_err(|e| io_error("read", path, e))?;
     let mut content = Content::default();
     while content.length < size {
         match decode(&bytes[content.length..]) {
@@ -173,17 +148,10 @@ fn read(file: &dyn DiskFile, path: &Path) -> Result<Content> {
                 content.length += length;
             }
             Err(flaw) => {
-                let later = (content.length..size)
-                    .step_by(ALIGNMENT)
-                    .skip(1)
-                    .any(|at| decode(&bytes[at..]).is_ok());
+                let later = (content.length..size).step_by(ALIGNMENT).skip(1).any(|at| decode(&bytes[at..]).is_ok());
                 if later {
                     let segment = path.display().to_string();
-                    return Err(Error::Corrupt {
-                        segment,
-                        position: content.length as u64,
-                        reason: flaw.into(),
-                    });
+                    return Err(Error::Corrupt { segment, position: content.length as u64, reason: flaw.into() });
                 }
                 break;
             }

@@ -38,11 +38,7 @@ impl LogView for DiskView {
         if from.covers(&self.tail.start) {
             return Ok(Box::new(recent.map(Ok)));
         }
-        let first = self
-            .segments
-            .iter()
-            .position(|s| !s.is_before(from))
-            .unwrap_or(self.segments.len());
+        let first = self.segments.iter().position(|s| !s.is_before(from)).unwrap_or(self.segments.len());
         Ok(Box::new(DiskReader {
             segments: self.segments.clone(),
             from: from.clone(),
@@ -67,13 +63,10 @@ impl LogView for DiskView {
             let extent = segment.extent();
             let all = extent.end.rows_since(&segment.base);
             let wanted: u64 = (extent.end.0.iter().enumerate())
-                .map(|(p, &end)| {
-                    end.saturating_sub(from.get(p as u32).max(segment.base.get(p as u32)))
-                })
+                .map(|(p, &end)| end.saturating_sub(from.get(p as u32).max(segment.base.get(p as u32))))
                 .sum();
             if all > 0 {
-                bytes +=
-                    (u128::from(extent.data_len) * u128::from(wanted) / u128::from(all)) as u64;
+                bytes += (u128::from(extent.data_len) * u128::from(wanted) / u128::from(all)) as u64;
             }
         }
         (self.end.rows_since(from), bytes)
@@ -153,14 +146,11 @@ impl DiskReader {
 
     /// Whether entries behind this window may still be read from disk.
     fn reaches(&self, window: &[PartMeta]) -> bool {
-        window
-            .last()
-            .is_some_and(|p| p.sequence < self.before_sequence)
+        window.last().is_some_and(|p| p.sequence < self.before_sequence)
     }
 
     fn wants(&self, part: &PartMeta) -> bool {
-        part.sequence < self.before_sequence
-            && self.from.get(part.partition) < part.base_offset + u64::from(part.rows)
+        part.sequence < self.before_sequence && self.from.get(part.partition) < part.base_offset + u64::from(part.rows)
     }
 
     /// The parts at the front that are worth one access to the disk.

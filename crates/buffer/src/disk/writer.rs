@@ -74,10 +74,7 @@ impl Writer {
                 match request {
                     Request::Append(submission) => self.add(&mut group, submission),
                     other => {
-                        self.commit(std::mem::replace(
-                            &mut group,
-                            Group::new(Positions::default()),
-                        ));
+                        self.commit(std::mem::replace(&mut group, Group::new(Positions::default())));
                         self.obey(other);
                         group = Group::new(self.active.extent.end.clone());
                     }
@@ -99,9 +96,7 @@ impl Writer {
         if current {
             group.add(submission, &self.keys);
         } else {
-            let reason =
-                "the log's schema changed while the rows waited; send them in the new schema"
-                    .to_string();
+            let reason = "the log's schema changed while the rows waited; send them in the new schema".to_string();
             let _left = submission.reply.send(Err(Error::Misfit { reason }));
         }
     }
@@ -185,12 +180,7 @@ impl Writer {
         (header, position)
     }
 
-    fn write_entry(
-        &mut self,
-        header: &EntryHeader,
-        parts: &[(GroupPart, Encoded)],
-        length: u64,
-    ) -> Result<()> {
+    fn write_entry(&mut self, header: &EntryHeader, parts: &[(GroupPart, Encoded)], length: u64) -> Result<()> {
         const ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
         let head = header.encode(length);
         let mut slices = vec![IoSlice::new(&head)];
@@ -200,19 +190,14 @@ impl Writer {
             slices.push(IoSlice::new(&ZEROS[..padding as usize]));
         }
         let position = self.active.extent.data_len;
-        self.active
-            .file
-            .write_at(&mut slices, position)
-            .map_err(|cause| self.undo_write(position, cause))
+        self.active.file.write_at(&mut slices, position).map_err(|cause| self.undo_write(position, cause))
     }
 
     /// Takes a write that failed back, so that the log stays usable; where that fails too, it is not.
     fn undo_write(&self, position: u64, cause: std::io::Error) -> Error {
         let path = &self.active.segment.path;
         if let Err(e) = self.active.file.set_size(position) {
-            return self.shared.poison(format!(
-                "a write failed ({cause}) and could not be taken back ({e})"
-            ));
+            return self.shared.poison(format!("a write failed ({cause}) and could not be taken back ({e})"));
         }
         tracing::warn!(segment = %path.display(), %cause, "a write to the log failed and was taken back");
         io_error("write", path, cause)
@@ -221,28 +206,15 @@ impl Writer {
     /// Makes the segment's bytes durable: every entry before `next_sequence`.
     fn sync_active(&mut self, next_sequence: u64) -> Result<()> {
         self.shared.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.active
-            .file
-            .sync()
-            .map_err(|e| self.shared.sync_failed(&self.active.segment.path, &e))?;
+        self.active.file.sync().map_err(|e| self.shared.sync_failed(&self.active.segment.path, &e))?;
         self.durable_sequence = next_sequence;
         Ok(())
     }
 
     /// Shows an entry to readers and remembers its keys.
-    fn publish(
-        &mut self,
-        group: &Group,
-        header: EntryHeader,
-        parts: Vec<(GroupPart, Encoded)>,
-        length: u64,
-    ) {
+    fn publish(&mut self, group: &Group, header: EntryHeader, parts: Vec<(GroupPart, Encoded)>, length: u64) {
         let position = self.active.extent.data_len;
-        let metas: Vec<PartMeta> = header
-            .parts
-            .iter()
-            .map(|p| part_meta(&header, p, position))
-            .collect();
+        let metas: Vec<PartMeta> = header.parts.iter().map(|p| part_meta(&header, p, position)).collect();
         let before = std::mem::replace(&mut self.active.extent.end, group.end.clone());
         let extent = &mut self.active.extent;
         extent.next_sequence += 1;
@@ -252,10 +224,7 @@ impl Writer {
         self.active.segment.grow(&metas, extent.clone());
         self.active.parts += metas.len();
         self.active.marks.extend_from_slice(&header.marks);
-        header
-            .marks
-            .into_iter()
-            .for_each(|mark| self.keys.remember(mark));
+        header.marks.into_iter().for_each(|mark| self.keys.remember(mark));
         let bytes = parts.iter().map(|(_, e)| e.length as usize).sum();
         let ingest_time_us = header.ingest_time_us;
         let batches = parts.into_iter().map(|(part, encoded)| LogBatch {
@@ -295,20 +264,15 @@ impl Writer {
             self.sync_active(self.active.extent.next_sequence)?;
         }
         let schema = self.shared.encoder.read().schema.clone();
+        if !self.has_entries() {
+            self.disown_index()?;
+        }
         let extent = &self.active.extent;
-        let new = begin_segment(
-            &self.shared,
-            extent.next_sequence,
-            extent.end.clone(),
-            schema,
-        )?;
+        let new = begin_segment(&self.shared, extent.next_sequence, extent.end.clone(), schema)?;
         let old = std::mem::replace(&mut self.active, new);
         let replaced = old.segment.first_sequence == self.active.segment.first_sequence;
         let mut state = self.shared.state.write();
-        let kept = state
-            .segments
-            .iter()
-            .filter(|s| !(replaced && Arc::ptr_eq(s, &old.segment)));
+        let kept = state.segments.iter().filter(|s| !(replaced && Arc::ptr_eq(s, &old.segment)));
         state.segments = kept.chain([&self.active.segment]).cloned().collect();
         drop(state);
         if replaced {
@@ -318,6 +282,16 @@ impl Writer {
         let indexed = self.write_index(&old, true)?;
         old.segment.seal(indexed);
         Ok(())
+    }
+
+    /// Removes the index that an earlier close left to a segment without entries, before another takes its name.
+    fn disown_index(&self) -> Result<()> {
+        let path = index_path(&self.active.segment.path);
+        match self.shared.disk.remove(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| io_error("remove", &path, e))?,
+        }
+        self.shared.disk.sync_dir(&self.shared.dir).map_err(|e| self.shared.sync_failed(&self.shared.dir, &e))
     }
 
     /// Writes a segment's index. One that cannot be written is made anew at the next start.
@@ -370,12 +344,7 @@ pub(super) fn begin_segment(
     base: Positions,
     schema: SchemaRef,
 ) -> Result<Active> {
-    let header = SegmentHeader {
-        first_sequence,
-        stamp: shared.clock.now_us(),
-        base,
-        schema,
-    };
+    let header = SegmentHeader { first_sequence, stamp: shared.clock.now_us(), base, schema };
     let bytes = header.encode();
     let path = segment_path(&shared.dir, first_sequence);
     let file = write_header(shared, &path, &bytes)?;
@@ -393,20 +362,8 @@ pub(super) fn begin_segment(
         schema: header.schema,
         extent: extent.clone(),
     };
-    let segment = Segment::growing(
-        &shared.dir,
-        shared.disk.clone(),
-        facts,
-        file.clone(),
-        Vec::new(),
-    );
-    Ok(Active {
-        segment: Arc::new(segment),
-        file,
-        extent,
-        marks: Vec::new(),
-        parts: 0,
-    })
+    let segment = Segment::growing(&shared.dir, shared.disk.clone(), facts, file.clone(), Vec::new());
+    Ok(Active { segment: Arc::new(segment), file, extent, marks: Vec::new(), parts: 0 })
 }
 
 fn write_header(shared: &Shared, path: &Path, bytes: &[u8]) -> Result<Arc<dyn DiskFile>> {

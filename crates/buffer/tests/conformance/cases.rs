@@ -22,11 +22,7 @@ pub async fn a_new_log_is_empty(s: Subject) {
 pub async fn offsets_have_no_gaps(s: Subject) {
     for i in 0..20 {
         let appended = s.log.append(append(1, i * 10, 10)).await.unwrap();
-        let range = OffsetRange {
-            partition: 1,
-            start: i as u64 * 10,
-            end: i as u64 * 10 + 10,
-        };
+        let range = OffsetRange { partition: 1, start: i as u64 * 10, end: i as u64 * 10 + 10 };
         assert_eq!(appended.ranges, [range]);
         assert!(!appended.duplicate);
     }
@@ -39,12 +35,7 @@ pub async fn a_view_shows_what_was_there_when_it_was_made(s: Subject) {
     let view = s.log.view();
     s.log.append(append(0, 3, 3)).await.unwrap();
     s.log.append(append(2, 0, 3)).await.unwrap();
-    assert_eq!(
-        numbers_from(&*view, view.start())
-            .into_iter()
-            .collect::<Vec<_>>(),
-        [(0, vec![0, 1, 2])]
-    );
+    assert_eq!(numbers_from(&*view, view.start()).into_iter().collect::<Vec<_>>(), [(0, vec![0, 1, 2])]);
     assert_eq!(numbers(&*s.log, 0), [0, 1, 2, 3, 4, 5]);
 }
 
@@ -54,35 +45,23 @@ pub async fn a_read_begins_in_the_middle_of_a_batch(s: Subject) {
     s.log.append(append(0, 10, 10)).await.unwrap();
     let view = s.log.view();
     let found = numbers_from(&*view, &Positions(vec![7, 10, 0]));
-    assert_eq!(
-        found.into_iter().collect::<Vec<_>>(),
-        [(0, (7..20).collect::<Vec<_>>())]
-    );
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [(0, (7..20).collect::<Vec<_>>())]);
     let none = numbers_from(&*view, view.end());
     assert!(none.is_empty());
 }
 
 pub async fn resident_rows_are_the_rows_that_are_read(s: Subject) {
     for i in 0..50 {
-        s.log
-            .append(append(i as u32 % PARTITIONS, i * 4, 4))
-            .await
-            .unwrap();
+        s.log.append(append(i as u32 % PARTITIONS, i * 4, 4)).await.unwrap();
     }
     let view = s.log.view();
-    for from in [
-        view.start().clone(),
-        Positions(vec![30, 20, 40]),
-        view.end().clone(),
-    ] {
+    for from in [view.start().clone(), Positions(vec![30, 20, 40]), view.end().clone()] {
         let read: Vec<_> = view.read(&from).unwrap().map(|b| b.unwrap()).collect();
         let total: usize = read.iter().map(|b| b.batch.num_rows()).sum();
         assert_eq!(total as u64, view.end().rows_since(&from));
         if let Some(resident) = view.resident(&from) {
             let pairs = |b: &[millstream_buffer::LogBatch]| {
-                b.iter()
-                    .map(|b| (b.partition, b.base_offset, b.batch.clone()))
-                    .collect::<Vec<_>>()
+                b.iter().map(|b| (b.partition, b.base_offset, b.batch.clone())).collect::<Vec<_>>()
             };
             assert_eq!(pairs(&resident), pairs(&read));
         }
@@ -93,12 +72,7 @@ pub async fn an_append_to_many_partitions_is_seen_whole(s: Subject) {
     let log = s.log.clone();
     let writer = tokio::spawn(async move {
         for i in 0..200 {
-            let parts = (0..PARTITIONS)
-                .map(|partition| Part {
-                    partition,
-                    batch: rows(i, 1),
-                })
-                .collect();
+            let parts = (0..PARTITIONS).map(|partition| Part { partition, batch: rows(i, 1) }).collect();
             log.append(Append { parts, key: None }).await.unwrap();
         }
     });
@@ -131,16 +105,10 @@ pub async fn a_key_with_other_content_is_refused(s: Subject) {
 }
 
 pub async fn a_key_without_rows_is_remembered(s: Subject) {
-    let only_key = || Append {
-        parts: Vec::new(),
-        key: Some(key(9, 3)),
-    };
+    let only_key = || Append { parts: Vec::new(), key: Some(key(9, 3)) };
     assert!(!s.log.append(only_key()).await.unwrap().duplicate);
     let again = s.log.append(only_key()).await.unwrap();
-    assert_eq!(
-        (again.duplicate, again.note, again.ranges.len()),
-        (true, 43, 0)
-    );
+    assert_eq!((again.duplicate, again.note, again.ranges.len()), (true, 43, 0));
 }
 
 pub async fn of_two_appends_in_flight_with_one_key_one_wins(s: Subject) {
@@ -148,11 +116,7 @@ pub async fn of_two_appends_in_flight_with_one_key_one_wins(s: Subject) {
         let tasks: Vec<_> = (0..8)
             .map(|_| {
                 let log = s.log.clone();
-                tokio::spawn(async move {
-                    log.append(keyed(0, round, 1, key(round as u128, 1)))
-                        .await
-                        .unwrap()
-                })
+                tokio::spawn(async move { log.append(keyed(0, round, 1, key(round as u128, 1))).await.unwrap() })
             })
             .collect();
         let mut fresh = 0;
@@ -188,42 +152,23 @@ pub async fn a_new_schema_holds_for_later_appends_only(s: Subject) {
     let mut columns = rows(2, 2).columns().to_vec();
     columns.push(Arc::new(Int64Array::from(vec![1, 2])));
     let batch = RecordBatch::try_new(wider.clone(), columns).unwrap();
-    s.log
-        .append(Append {
-            parts: vec![Part {
-                partition: 0,
-                batch,
-            }],
-            key: None,
-        })
-        .await
-        .unwrap();
+    s.log.append(Append { parts: vec![Part { partition: 0, batch }], key: None }).await.unwrap();
     let view = s.log.view();
-    let widths: Vec<usize> = view
-        .read(view.start())
-        .unwrap()
-        .map(|b| b.unwrap().batch.num_columns())
-        .collect();
+    let widths: Vec<usize> = view.read(view.start()).unwrap().map(|b| b.unwrap().batch.num_columns()).collect();
     assert_eq!(widths, [2, 3]);
     assert_eq!(numbers(&*s.log, 0), [0, 1, 2, 3]);
 }
 
 pub async fn a_trim_keeps_every_row_that_it_must(s: Subject) {
     for i in 0..40 {
-        s.log
-            .append(append(i as u32 % PARTITIONS, i * 10, 10))
-            .await
-            .unwrap();
+        s.log.append(append(i as u32 % PARTITIONS, i * 10, 10)).await.unwrap();
     }
     let upto = Positions(vec![55, 60, 70]);
     s.log.trim(&upto).await.unwrap();
     let view = s.log.view();
     assert!(upto.covers(view.start()), "{:?}", view.start());
     let found = numbers_from(&*view, &upto);
-    assert_eq!(
-        found.values().map(|n| n.len() as u64).sum::<u64>(),
-        view.end().rows_since(&upto)
-    );
+    assert_eq!(found.values().map(|n| n.len() as u64).sum::<u64>(), view.end().rows_since(&upto));
 }
 
 pub async fn a_read_before_the_start_is_refused(s: Subject) {
@@ -233,17 +178,7 @@ pub async fn a_read_before_the_start_is_refused(s: Subject) {
     assert_eq!(view.start(), &Positions(vec![0, 10, 0]));
     let from = Positions(vec![0, 9, 0]);
     let refused = view.read(&from).map(|_| ());
-    assert!(
-        matches!(
-            refused,
-            Err(Error::Trimmed {
-                partition: 1,
-                offset: 9,
-                start: 10
-            })
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::Trimmed { partition: 1, offset: 9, start: 10 })), "{refused:?}");
     assert!(view.resident(&from).is_none());
 }
 
@@ -254,10 +189,7 @@ pub async fn a_view_reads_on_after_a_trim(s: Subject) {
     let view = s.log.view();
     s.log.trim(&s.log.view().end().clone()).await.unwrap();
     assert_eq!(s.log.view().start(), &Positions(vec![300, 0, 0]));
-    assert_eq!(
-        numbers_from(&*view, view.start()).remove(&0).unwrap(),
-        (0..300).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers_from(&*view, view.start()).remove(&0).unwrap(), (0..300).collect::<Vec<_>>());
 }
 
 pub async fn offsets_go_on_after_a_trim_of_everything(s: Subject) {
@@ -271,53 +203,21 @@ pub async fn offsets_go_on_after_a_trim_of_everything(s: Subject) {
 pub async fn appends_that_do_not_fit_are_refused(s: Subject) {
     let unknown = s.log.append(append(PARTITIONS, 0, 1)).await;
     assert!(matches!(unknown, Err(Error::Misfit { .. })), "{unknown:?}");
-    let twice = Append {
-        parts: [append(0, 0, 1).parts, append(0, 1, 1).parts].concat(),
-        key: None,
-    };
-    assert!(matches!(
-        s.log.append(twice).await,
-        Err(Error::Misfit { .. })
-    ));
+    let twice = Append { parts: [append(0, 0, 1).parts, append(0, 1, 1).parts].concat(), key: None };
+    assert!(matches!(s.log.append(twice).await, Err(Error::Misfit { .. })));
     let narrow = rows(0, 1).project(&[0]).unwrap();
-    let narrow = Append {
-        parts: vec![Part {
-            partition: 0,
-            batch: narrow,
-        }],
-        key: None,
-    };
-    assert!(matches!(
-        s.log.append(narrow).await,
-        Err(Error::Misfit { .. })
-    ));
+    let narrow = Append { parts: vec![Part { partition: 0, batch: narrow }], key: None };
+    assert!(matches!(s.log.append(narrow).await, Err(Error::Misfit { .. })));
     assert_eq!(s.log.view().end(), &Positions::zero(PARTITIONS));
 }
 
 pub async fn nulls_where_none_may_be_are_refused(s: Subject) {
     let nullable = Arc::new(Schema::new(
-        schema()
-            .fields()
-            .iter()
-            .map(|f| f.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
+        schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
     ));
-    let columns: Vec<ArrayRef> = nullable
-        .fields()
-        .iter()
-        .map(|f| new_null_array(f.data_type(), 2))
-        .collect();
+    let columns: Vec<ArrayRef> = nullable.fields().iter().map(|f| new_null_array(f.data_type(), 2)).collect();
     let batch = RecordBatch::try_new(nullable, columns).unwrap();
-    let refused = s
-        .log
-        .append(Append {
-            parts: vec![Part {
-                partition: 0,
-                batch,
-            }],
-            key: None,
-        })
-        .await;
+    let refused = s.log.append(Append { parts: vec![Part { partition: 0, batch }], key: None }).await;
     assert!(matches!(refused, Err(Error::Misfit { .. })), "{refused:?}");
 }
 
@@ -326,10 +226,7 @@ pub async fn a_closed_log_refuses_appends_and_reads_on(s: Subject) {
     s.log.close().await.unwrap();
     let refused = s.log.append(append(0, 3, 3)).await;
     assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
-    assert!(matches!(
-        s.log.trim(&Positions::zero(PARTITIONS)).await,
-        Err(Error::Closed)
-    ));
+    assert!(matches!(s.log.trim(&Positions::zero(PARTITIONS)).await, Err(Error::Closed)));
     assert_eq!(numbers(&*s.log, 0), [0, 1, 2]);
     s.log.close().await.unwrap();
 }
@@ -342,9 +239,7 @@ pub async fn concurrent_appends_are_all_there_in_each_callers_order(s: Subject) 
             let log = s.log.clone();
             tokio::spawn(async move {
                 for i in 0..EACH {
-                    log.append(append(caller as u32 % PARTITIONS, caller * 1000 + i, 1))
-                        .await
-                        .unwrap();
+                    log.append(append(caller as u32 % PARTITIONS, caller * 1000 + i, 1)).await.unwrap();
                 }
             })
         })
@@ -357,16 +252,8 @@ pub async fn concurrent_appends_are_all_there_in_each_callers_order(s: Subject) 
         let found = numbers(&*s.log, partition);
         total += found.len();
         for caller in 0..CALLERS {
-            let own: Vec<i64> = found
-                .iter()
-                .filter(|n| *n / 1000 == caller)
-                .map(|n| n % 1000)
-                .collect();
-            let expected = if caller as u32 % PARTITIONS == partition {
-                (0..EACH).collect()
-            } else {
-                Vec::new()
-            };
+            let own: Vec<i64> = found.iter().filter(|n| *n / 1000 == caller).map(|n| n % 1000).collect();
+            let expected = if caller as u32 % PARTITIONS == partition { (0..EACH).collect() } else { Vec::new() };
             assert_eq!(own, expected);
         }
     }
@@ -421,64 +308,32 @@ fn many_types() -> Vec<DataType> {
         DataType::FixedSizeBinary(16),
         DataType::List(item(DataType::Utf8)),
         DataType::List(item(DataType::List(item(DataType::Int32)))),
-        DataType::Struct(
-            vec![
-                Field::new("a", DataType::Utf8, true),
-                Field::new("b", DataType::Boolean, true),
-            ]
-            .into(),
-        ),
+        DataType::Struct(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Boolean, true)].into()),
     ]
 }
 
 pub async fn every_type_comes_back_as_it_went(s: Subject) {
-    let fields: Vec<Field> = many_types()
-        .into_iter()
-        .enumerate()
-        .map(|(i, t)| Field::new(format!("c{i}"), t, true))
-        .collect();
+    let fields: Vec<Field> =
+        many_types().into_iter().enumerate().map(|(i, t)| Field::new(format!("c{i}"), t, true)).collect();
     let schema = Arc::new(Schema::new(fields));
     s.log.set_schema(schema.clone()).await.unwrap();
     let mut expected = Vec::new();
     for count in [1, 7, 2000] {
-        let columns: Vec<ArrayRef> = schema
-            .fields()
-            .iter()
-            .map(|f| column(f.data_type(), count))
-            .collect();
+        let columns: Vec<ArrayRef> = schema.fields().iter().map(|f| column(f.data_type(), count)).collect();
         let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
         // A slice, so that arrays begin in the middle of their buffers.
-        let batch = if count > 2 {
-            batch.slice(1, count - 2)
-        } else {
-            batch
-        };
-        s.log
-            .append(Append {
-                parts: vec![Part {
-                    partition: 0,
-                    batch: batch.clone(),
-                }],
-                key: None,
-            })
-            .await
-            .unwrap();
+        let batch = if count > 2 { batch.slice(1, count - 2) } else { batch };
+        s.log.append(Append { parts: vec![Part { partition: 0, batch: batch.clone() }], key: None }).await.unwrap();
         expected.push(batch);
     }
     let view = s.log.view();
-    let read: Vec<RecordBatch> = view
-        .read(view.start())
-        .unwrap()
-        .map(|b| b.unwrap().batch)
-        .collect();
+    let read: Vec<RecordBatch> = view.read(view.start()).unwrap().map(|b| b.unwrap().batch).collect();
     assert_eq!(read, expected);
 }
 
 /// A column of mixed values and nulls, cast from numbers where the type allows, else built of nulls and defaults.
 fn column(data_type: &DataType, count: usize) -> ArrayRef {
-    let numbers: Int64Array = (0..count as i64)
-        .map(|i| (i % 3 != 1).then_some(i % 100))
-        .collect();
+    let numbers: Int64Array = (0..count as i64).map(|i| (i % 3 != 1).then_some(i % 100)).collect();
     match arrow::compute::cast(&numbers, data_type) {
         Ok(column) if column.null_count() < count || count < 2 => column,
         _ => nested(data_type, count),
@@ -496,16 +351,11 @@ fn nested(data_type: &DataType, count: usize) -> ArrayRef {
             Arc::new(ListArray::new(item.clone(), offsets, values, None))
         }
         DataType::Struct(fields) => {
-            let columns = fields
-                .iter()
-                .map(|f| column(f.data_type(), count))
-                .collect();
+            let columns = fields.iter().map(|f| column(f.data_type(), count)).collect();
             Arc::new(StructArray::new(fields.clone(), columns, None))
         }
         DataType::Interval(_) => Arc::new(
-            (0..count as i64)
-                .map(|i| Some(IntervalMonthDayNano::new(1, 2, i)))
-                .collect::<IntervalMonthDayNanoArray>(),
+            (0..count as i64).map(|i| Some(IntervalMonthDayNano::new(1, 2, i))).collect::<IntervalMonthDayNanoArray>(),
         ),
         DataType::FixedSizeBinary(_) => {
             let values = (0..count).map(|i| [i as u8; 16]);

@@ -1,6 +1,9 @@
 //! Runs one suite against every log, and against the disk log in several shapes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod cases;
+#[path = "../rows/mod.rs"]
 mod rows;
 
 use std::sync::Arc;
@@ -9,21 +12,14 @@ use millstream_buffer::{Compression, DiskLog, DiskLogOptions, Log, ManualClock, 
 use tempfile::TempDir;
 
 /// A log under test.
-pub struct Subject {
-    pub log: Arc<dyn Log>,
+struct Subject {
+    log: Arc<dyn Log>,
     _dir: Option<TempDir>,
 }
 
 fn memory() -> Subject {
-    let log = MemoryLog::new(
-        rows::schema(),
-        rows::PARTITIONS,
-        Arc::new(ManualClock::at(1_000)),
-    );
-    Subject {
-        log: Arc::new(log),
-        _dir: None,
-    }
+    let log = MemoryLog::new(rows::schema(), rows::PARTITIONS, Arc::new(ManualClock::at(1_000)));
+    Subject { log: Arc::new(log), _dir: None }
 }
 
 async fn disk(shape: impl FnOnce(&mut DiskLogOptions)) -> Subject {
@@ -32,10 +28,7 @@ async fn disk(shape: impl FnOnce(&mut DiskLogOptions)) -> Subject {
     options.clock = Arc::new(ManualClock::at(1_000));
     shape(&mut options);
     let log = DiskLog::open(options).await.unwrap();
-    Subject {
-        log: Arc::new(log),
-        _dir: Some(dir),
-    }
+    Subject { log: Arc::new(log), _dir: Some(dir) }
 }
 
 macro_rules! suite {
