@@ -1,104 +1,207 @@
-//! Owns the lake: where tables lie, and what one table can do.
+//! Owns the lake: where tables lie, how they are opened, made and removed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProvider;
-use datafusion::execution::SendableRecordBatchStream;
-use millstream_catalog::{ObjectName, Positions, StreamId};
-use object_store::ObjectStore;
+use chrono::Utc;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::{StreamExt, TryStreamExt};
+use millstream_catalog::{ObjectName, StreamId};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
+use uuid::Uuid;
 
-use crate::Result;
+use crate::action::{Action, Metadata, Protocol};
+use crate::evolve::{OWNER_KEY, SchemaChange, plan_schema};
+use crate::history::History;
+use crate::schema::{delta_field, has_timestamp_ntz};
+use crate::table::LakeTable;
+use crate::{Error, Result};
+
+/// The object that says a table is being removed; when it is there, the rest of the folder is as good as gone.
+const DROPPED: &str = "_millstream_dropped";
+
+/// Sizes that shape a lake's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LakeOptions {
+    /// A data file is closed when it has this many bytes.
+    pub target_file_bytes: usize,
+    /// A row group is closed at this many rows,
+    pub row_group_rows: usize,
+    /// or at this many bytes, whichever comes first.
+    pub row_group_bytes: usize,
+    /// This many files of similar, small size are merged into one.
+    pub compact_min_files: usize,
+    /// A checkpoint of the table's log is due after this many commits.
+    pub checkpoint_every: i64,
+}
+
+impl Default for LakeOptions {
+    fn default() -> Self {
+        Self {
+            target_file_bytes: 192 << 20,
+            row_group_rows: 1 << 20,
+            row_group_bytes: 128 << 20,
+            compact_min_files: 8,
+            checkpoint_every: 20,
+        }
+    }
+}
 
 /// The root of all tables.
 #[derive(Debug, Clone)]
-pub struct Lake {}
+pub struct Lake {
+    url: Url,
+    root: Path,
+    store: Arc<dyn ObjectStore>,
+    engine_url: ObjectStoreUrl,
+    options: LakeOptions,
+}
 
 impl Lake {
     /// A lake on `store`, whose root is `url` (`file:///…` or `s3://bucket/prefix`).
-    pub fn new(_url: Url, _store: Arc<dyn ObjectStore>) -> Self {
-        unimplemented!()
+    ///
+    /// `store` is the whole file system or bucket, as [`crate::store_from_url`] gives it: the URL's path is a prefix
+    /// in it.
+    pub fn new(url: Url, store: Arc<dyn ObjectStore>) -> Self {
+        let root = Path::from_url_path(url.path()).unwrap_or_default();
+        let engine_url = engine_url(&url);
+        Self { url, root, store, engine_url, options: LakeOptions::default() }
+    }
+
+    /// The same lake with other sizes.
+    pub fn with_options(self, options: LakeOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Makes the lake's store known to the engine under the URL that its scans name. Scans do it too, for the
+    /// environment they are planned in.
+    pub fn register(&self, env: &RuntimeEnv) {
+        env.register_object_store(self.engine_url.as_ref(), self.store.clone());
     }
 
     /// Opens the table of a stream at `<root>/<schema>/<name>/`, creating it when it is not there.
     ///
     /// `schema` is the stream's full schema, hidden columns behind. Columns the table lacks are added.
-    pub async fn open(&self, _name: &ObjectName, _id: StreamId, _schema: SchemaRef) -> Result<LakeTable> {
-        unimplemented!()
+    pub async fn open(&self, name: &ObjectName, id: StreamId, schema: SchemaRef) -> Result<LakeTable> {
+        let history = self.history(name);
+        self.finish_removal(&history).await?;
+        let mut state = history.load().await?;
+        if state.version < 0 {
+            self.create(&history, id, &schema).await?;
+            state = history.load().await?;
+        }
+        let table = LakeTable::new(history, self.table_url(name), self.engine_url.clone(), id, self.options, state);
+        table.set_schema(schema).await?;
+        Ok(table)
     }
 
     /// Deletes the table of a dropped stream: every object under its folder.
-    pub async fn remove(&self, _name: &ObjectName) -> Result<()> {
-        unimplemented!()
+    pub async fn remove(&self, name: &ObjectName) -> Result<()> {
+        let history = self.history(name);
+        let marker = history.folder.clone().join(DROPPED);
+        let all = self.list(&history.folder).await?;
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.store.put(&marker, "dropped".into()).await.map_err(failed("write", &marker))?;
+        let log = history.log_folder();
+        let (first, then): (Vec<Path>, Vec<Path>) = all.into_iter().partition(|p| p.prefix_matches(&log));
+        for paths in [first, then.into_iter().filter(|p| *p != marker).collect(), vec![marker]] {
+            self.delete(&history.folder, paths).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_removal(&self, history: &History) -> Result<()> {
+        let marker = history.folder.clone().join(DROPPED);
+        match self.store.head(&marker).await {
+            Ok(_) => {}
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(e) => return Err(failed("look for", &marker)(e)),
+        }
+        let all = self.list(&history.folder).await?;
+        self.delete(&history.folder, all.into_iter().filter(|p| *p != marker).collect()).await?;
+        self.delete(&history.folder, vec![marker]).await
+    }
+
+    async fn create(&self, history: &History, id: StreamId, schema: &SchemaRef) -> Result<()> {
+        let fields = schema
+            .fields()
+            .iter()
+            .map(|f| delta_field(f).ok_or_else(|| history.misfit(unstorable(f.name()))))
+            .collect::<Result<Vec<_>>>()?;
+        let now_ms = Utc::now().timestamp_millis();
+        let owner = BTreeMap::from([(OWNER_KEY.to_owned(), Some(id.to_string()))]);
+        let actions = [
+            Action::Protocol(Protocol::new(has_timestamp_ntz(schema.fields()))),
+            Action::Metadata(Metadata::new(Uuid::new_v4().to_string(), fields, owner, now_ms)),
+        ];
+        let bytes = crate::action::format("CREATE TABLE", &actions, now_ms)
+            .map_err(|e| history.misfit(format!("its first commit cannot be written: {e}")))?;
+        let path = history.commit_path(0);
+        let put = self.store.put_opts(&path, bytes.into(), object_store::PutMode::Create.into()).await;
+        match put {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(failed("write", &path)(e)),
+        }
+    }
+
+    fn history(&self, name: &ObjectName) -> History {
+        let folder = self.root.clone().join(name.schema()).join(name.name());
+        History { store: self.store.clone(), folder, table: self.table_url(name).to_string() }
+    }
+
+    fn table_url(&self, name: &ObjectName) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend([name.schema(), name.name(), ""]);
+        }
+        url
+    }
+
+    async fn list(&self, folder: &Path) -> Result<Vec<Path>> {
+        self.store.list(Some(folder)).map_ok(|o| o.location).try_collect().await.map_err(failed("list", folder))
+    }
+
+    async fn delete(&self, folder: &Path, paths: Vec<Path>) -> Result<()> {
+        let mut results = self.store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(failed("delete objects under", folder)(e)),
+            }
+        }
+        Ok(())
     }
 }
 
-/// One stream's Delta table. Cheap to clone; clones share the newest snapshot.
-#[derive(Debug, Clone)]
-pub struct LakeTable {}
-
-/// The table at one version.
-#[derive(Debug, Clone)]
-pub struct LakeSnapshot {
-    /// The Delta version.
-    pub version: i64,
-    /// The stream's rows before these offsets are in the table.
-    pub positions: Positions,
-    /// Rows in all files, as their statistics say.
-    pub rows: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Number of files.
-    pub files: u64,
+/// The URL that scans name for the lake's store: a scheme of its own, so that it stands for this store alone.
+fn engine_url(url: &Url) -> ObjectStoreUrl {
+    let text = format!("lake://{}-{}", url.scheme(), url.host_str().unwrap_or("local"));
+    ObjectStoreUrl::parse(text).unwrap_or_else(|_| ObjectStoreUrl::local_filesystem())
 }
 
-/// What a round of care did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MaintenanceReport {
-    /// Files that were merged away.
-    pub files_compacted: u64,
-    /// Files that took their place.
-    pub files_written: u64,
-    /// Files deleted for good.
-    pub files_vacuumed: u64,
+/// Turns a store's error into one that says what was tried.
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl Fn(object_store::Error) -> Error {
+    let path = path.to_string();
+    move |e| Error::Store { action, path: path.clone(), source: Box::new(e) }
 }
 
-impl LakeTable {
-    /// The newest snapshot this process knows; no I/O.
-    pub fn snapshot(&self) -> Arc<LakeSnapshot> {
-        unimplemented!()
-    }
+/// Why a column cannot be kept.
+pub(crate) fn unstorable(column: &str) -> String {
+    format!("column {column:?} has a type that Delta tables cannot hold; use one of the types of CREATE STREAM")
+}
 
-    /// Writes `rows` (full schema, log types) as large Parquet files and commits them with `end` as application
-    /// transactions, one per partition, in one Delta commit. When it returns, everything is synced and the snapshot
-    /// includes it.
-    ///
-    /// `start` is where the caller believes the table to be. When the table is at another position (an earlier try
-    /// did commit), nothing is committed and the table's snapshot is returned: compare its positions.
-    pub async fn append(
-        &self,
-        _start: &Positions,
-        _end: &Positions,
-        _rows: SendableRecordBatchStream,
-    ) -> Result<Arc<LakeSnapshot>> {
-        unimplemented!()
-    }
-
-    /// A provider over one snapshot: full schema in log types with `Utf8View` for text, pruning by file and row group
-    /// statistics, filters, projections and limits pushed down.
-    pub fn provider(&self, _snapshot: &Arc<LakeSnapshot>) -> Result<Arc<dyn TableProvider>> {
-        unimplemented!()
-    }
-
-    /// Adds columns at the end of the user's columns: metadata only.
-    pub async fn set_schema(&self, _schema: SchemaRef) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Merges small files, writes a checkpoint when due, deletes files that were replaced longer than `retention` ago.
-    pub async fn maintain(&self, _retention: Duration, _now_ms: i64) -> Result<MaintenanceReport> {
-        unimplemented!()
-    }
+/// Checks that an opened table can be this stream's, and what its schema lacks.
+pub(crate) fn check(
+    history: &History,
+    state: &crate::state::TableState,
+    id: StreamId,
+    schema: &SchemaRef,
+) -> Result<Option<SchemaChange>> {
+    plan_schema(state, id, schema).map_err(|reason| history.misfit(reason))
 }

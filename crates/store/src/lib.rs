@@ -3,8 +3,26 @@
 //! Depends on `catalog` alone. It knows Delta tables, object stores and what must be synced; it does not know logs,
 //! SQL sessions or doors.
 
+mod action;
 mod error;
+mod evolve;
+pub mod fault_store;
+mod history;
 mod lake;
+mod location;
+mod maintain;
+mod merge;
+mod provider;
+mod schema;
+mod state;
+mod stats;
+mod synced;
+mod table;
+mod write;
 
 pub use error::{Error, Result};
-pub use lake::{Lake, LakeSnapshot, LakeTable, MaintenanceReport};
+pub use lake::{Lake, LakeOptions};
+pub use location::store_from_url;
+pub use maintain::MaintenanceReport;
+pub use synced::SyncedLocal;
+pub use table::{LakeSnapshot, LakeTable};

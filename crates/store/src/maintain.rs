@@ -1,0 +1,211 @@
+//! Owns a table's care: merging small files, checkpoints of its log, deleting what nobody needs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deltalake_core::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
+use deltalake_core::kernel::Remove;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+
+use crate::Result;
+use crate::action::Action;
+use crate::lake::{LakeOptions, failed};
+use crate::merge::{MergeOrder, merge_plan, merge_session};
+use crate::state::{FileEntry, TableState};
+use crate::table::{LakeTable, Step};
+
+/// Files merged at once: each holds a decoded batch while rows are put in order.
+const MAX_FILES_PER_MERGE: usize = 64;
+
+/// What a round of care did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MaintenanceReport {
+    /// Files that were merged away.
+    pub files_compacted: u64,
+    /// Files that took their place.
+    pub files_written: u64,
+    /// Files deleted for good.
+    pub files_vacuumed: u64,
+}
+
+impl LakeTable {
+    /// Merges small files, writes a checkpoint when due, deletes files that were replaced longer than `retention` ago.
+    ///
+    /// Appends go on meanwhile: only the commit of a merge waits for theirs.
+    pub async fn maintain(&self, retention: Duration, now_ms: i64) -> Result<MaintenanceReport> {
+        let _care = self.inner.care.lock().await;
+        let mut report = MaintenanceReport::default();
+        for files in plan_merges(&self.snapshot().state, &self.inner.options) {
+            self.merge(files, now_ms, &mut report).await?;
+        }
+        let kept_since_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+        self.checkpoint_when_due(kept_since_ms).await?;
+        report.files_vacuumed = self.vacuum(kept_since_ms).await?;
+        Ok(report)
+    }
+
+    /// Replaces files by fewer with the same rows.
+    async fn merge(&self, files: Vec<Arc<FileEntry>>, now_ms: i64, report: &mut MaintenanceReport) -> Result<()> {
+        let inner = &self.inner;
+        let snapshot = self.snapshot();
+        let (writer, _in_flight) = self.writer(&snapshot.state, now_ms)?;
+        let session = merge_session(&inner.engine_url, &inner.history.store);
+        let order = MergeOrder::of(&files);
+        let plan = merge_plan(&inner.engine_url, &inner.history.folder, writer.lake_schema.clone(), &files, order)
+            .map_err(|e| self.failed("merge files of", e.into()))?;
+        let rows = plan.execute(0, session.task_ctx()).map_err(|e| self.failed("merge files of", e.into()))?;
+        let written = writer.write(rows).await.map_err(|e| self.failed("merge files of", e))?;
+        let expected: u64 = files.iter().filter_map(|f| f.stats.rows).sum();
+        if written.rows != expected {
+            return Err(inner.history.misfit(format!(
+                "{} files that should have {expected} rows gave {}; nothing was merged, restore the files",
+                files.len(),
+                written.rows
+            )));
+        }
+        let new: HashSet<String> = written.adds.iter().map(|add| add.path.clone()).collect();
+        let mut actions: Vec<Action> = files.iter().map(|f| Action::Remove(removal(f, now_ms))).collect();
+        for mut add in written.adds {
+            add.data_change = false;
+            actions.push(Action::Add(add));
+        }
+        let after = self
+            .commit("OPTIMIZE", now_ms, |state| {
+                let there = files.iter().all(|f| state.files.contains_key(&f.add.path));
+                Ok(if there { Step::Write(actions.clone()) } else { Step::Done })
+            })
+            .await?;
+        // When the files went out otherwise, the merge is void and its output an orphan.
+        if new.iter().all(|path| after.state.files.contains_key(path)) {
+            report.files_compacted += files.len() as u64;
+            report.files_written += new.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint when enough commits came since the last, and deletes log files from before it that are old
+    /// enough.
+    async fn checkpoint_when_due(&self, kept_since_ms: i64) -> Result<()> {
+        let inner = &self.inner;
+        let snapshot = self.snapshot();
+        if snapshot.version - snapshot.state.checkpoint.unwrap_or(0) < inner.options.checkpoint_every {
+            return Ok(());
+        }
+        let failed = |e: DeltaTableError| self.failed("write a checkpoint of", e.into());
+        let mut table = DeltaTable::new(self.log_store());
+        let version = u64::try_from(snapshot.version).unwrap_or(0);
+        table.load_version(version).await.map_err(failed)?;
+        create_checkpoint(&table, None).await.map_err(failed)?;
+        self.tidy(|state| state.checkpoint = state.checkpoint.max(Some(snapshot.version))).await;
+        let deleted = cleanup_expired_logs_for(version, table.log_store().as_ref(), kept_since_ms, None)
+            .await
+            .map_err(|e| self.failed("clean the log of", e.into()))?;
+        tracing::debug!(table = %inner.url, version, deleted, "checkpoint written");
+        Ok(())
+    }
+
+    fn log_store(&self) -> LogStoreRef {
+        let (store, folder) = (&self.inner.history.store, &self.inner.history.folder);
+        let prefixed = Arc::new(PrefixStore::new(store.clone(), folder.clone()));
+        default_logstore(prefixed, store.clone(), &self.inner.url, &StorageConfig::default())
+    }
+
+    /// Deletes data files that no state needs: replaced, or never committed, before `kept_since_ms`.
+    async fn vacuum(&self, kept_since_ms: i64) -> Result<u64> {
+        let inner = &self.inner;
+        let folder = &inner.history.folder;
+        // The order matters. A file in the list was announced before it; when it is not announced any more, it is in
+        // the states that are looked at last, or its removal is.
+        let listed: Vec<_> =
+            inner.history.store.list(Some(folder)).try_collect().await.map_err(failed("list", folder))?;
+        let in_flight = inner.in_flight.lock().clone();
+        let states = self.states_in_use();
+        let newest = self.snapshot();
+        let doomed: Vec<Path> = listed
+            .into_iter()
+            .filter_map(|object| {
+                let path = data_file(&object.location, folder)?;
+                let used = in_flight.contains(&path)
+                    || newest.state.files.contains_key(&path)
+                    || states.iter().any(|state| state.files.contains_key(&path));
+                let since = match newest.state.tombstones.get(&path) {
+                    Some(&removed_ms) => removed_ms,
+                    None => object.last_modified.timestamp_millis(),
+                };
+                (!used && since <= kept_since_ms).then_some(object.location)
+            })
+            .collect();
+        let mut gone = HashSet::new();
+        let mut results = inner.history.store.delete_stream(futures::stream::iter(doomed.into_iter().map(Ok)).boxed());
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(location) => gone.extend(data_file(&location, folder)),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(failed("delete files under", folder)(e)),
+            }
+        }
+        if !gone.is_empty() {
+            self.tidy(|state| state.tombstones.retain(|path, _| !gone.contains(path))).await;
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+/// A data file's path in its table; `None` for the log and for names that Delta keeps hidden.
+fn data_file(location: &Path, folder: &Path) -> Option<String> {
+    let parts: Vec<_> = location.prefix_match(folder)?.collect();
+    let hidden = parts.iter().any(|p| p.as_ref().starts_with(['_', '.']));
+    let path = parts.iter().map(|p| p.as_ref()).collect::<Vec<_>>().join("/");
+    (!hidden && path.ends_with(".parquet")).then_some(path)
+}
+
+fn removal(file: &FileEntry, now_ms: i64) -> Remove {
+    Remove {
+        path: file.add.path.clone(),
+        data_change: false,
+        deletion_timestamp: Some(now_ms),
+        extended_file_metadata: Some(true),
+        partition_values: Some(file.add.partition_values.clone()),
+        size: Some(file.add.size),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+    }
+}
+
+/// Groups of small files to merge, in the order of their rows. Files merge with files of like size, so that a row is
+/// rewritten a few times at most.
+fn plan_merges(state: &TableState, options: &LakeOptions) -> Vec<Vec<Arc<FileEntry>>> {
+    let small = (options.target_file_bytes / 4) as u64;
+    let mut classes: std::collections::BTreeMap<u32, Vec<Arc<FileEntry>>> = Default::default();
+    for file in state.files.values() {
+        let size = u64::try_from(file.add.size).unwrap_or(u64::MAX);
+        if size < small && file.add.deletion_vector.is_none() && file.stats.rows.is_some() {
+            classes.entry(size.max(1).ilog2() / 2).or_default().push(file.clone());
+        }
+    }
+    let mut merges = Vec::new();
+    for mut files in classes.into_values() {
+        files.sort_by_cached_key(|f| MergeOrder::key(f));
+        let mut group: Vec<Arc<FileEntry>> = Vec::new();
+        let mut bytes = 0;
+        for file in files {
+            let size = usize::try_from(file.add.size).unwrap_or(0);
+            if group.len() == MAX_FILES_PER_MERGE || bytes + size > options.target_file_bytes {
+                merges.push(std::mem::take(&mut group));
+                bytes = 0;
+            }
+            bytes += size;
+            group.push(file);
+        }
+        merges.push(group);
+    }
+    merges.retain(|group| group.len() >= options.compact_min_files.max(2));
+    merges
+}

@@ -1,0 +1,255 @@
+//! Owns how a snapshot is scanned: the engine's own Parquet scan over the files that can hold matching rows.
+//!
+//! Statistics from the log give exact row counts, so that `count(*)` reads nothing, and let files go before any is
+//! opened; row groups and pages go by the files' own statistics. Footers are kept in the engine's metadata cache.
+//! Columns a file lacks are NULL, columns kept as text come back as what they are, both by the scan's own adapter.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use chrono::DateTime;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, Result, ScalarValue, Statistics, ToDFSchema};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use crate::schema::reader_schema;
+use crate::state::{FileEntry, TableState};
+use crate::table::{Inner, LakeSnapshot};
+use crate::write::{OWN_TAG, has_tag};
+
+/// A provider over one snapshot.
+#[derive(Debug)]
+pub(crate) struct LakeProvider {
+    table: Arc<Inner>,
+    snapshot: Arc<LakeSnapshot>,
+    schema: SchemaRef,
+}
+
+/// Rides on each file of a plan, so that vacuum sees that the snapshot is being read.
+#[derive(Debug)]
+struct Lease {
+    _state: Arc<TableState>,
+}
+
+impl LakeProvider {
+    pub fn new(table: &Arc<Inner>, snapshot: &Arc<LakeSnapshot>) -> crate::Result<Self> {
+        let state = &snapshot.state;
+        let misfit = |reason: String| table.history.misfit(reason);
+        if let Some(feature) = state.protocol.as_ref().and_then(|p| p.unreadable()) {
+            return Err(misfit(format!("it needs {feature}, which Millstream does not read; drop it from the table")));
+        }
+        if let Some(file) = state.files.values().find(|f| f.add.deletion_vector.is_some()) {
+            return Err(misfit(format!(
+                "file {} has a deletion vector, which Millstream does not read; purge them with REORG TABLE",
+                file.add.path
+            )));
+        }
+        let log_schema = state.log_schema.as_ref().ok_or_else(|| misfit("it has no schema".into()))?;
+        Ok(Self { table: table.clone(), snapshot: snapshot.clone(), schema: reader_schema(log_schema) })
+    }
+
+    /// The files that can hold rows for which all filters are true.
+    fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
+        let entries: Vec<&Arc<FileEntry>> = self.snapshot.state.files.values().collect();
+        let stats: Vec<Arc<Statistics>> = entries.iter().map(|e| self.statistics(e)).collect();
+        let keep = match conjunction(filters.iter().cloned()) {
+            Some(filter) if !entries.is_empty() => self.prune(state, filter, &stats)?,
+            _ => vec![true; entries.len()],
+        };
+        let lease = Arc::new(Lease { _state: self.snapshot.state.clone() });
+        entries
+            .into_iter()
+            .zip(stats)
+            .zip(keep)
+            .filter(|(_, keep)| *keep)
+            .map(|((entry, stats), _)| self.partitioned_file(entry, stats, &lease))
+            .collect()
+    }
+
+    fn statistics(&self, entry: &FileEntry) -> Arc<Statistics> {
+        let make = || {
+            let size = u64::try_from(entry.add.size).unwrap_or(0);
+            Arc::new(entry.stats.to_engine(&self.schema, size, has_tag(&entry.add, OWN_TAG)))
+        };
+        entry.scan_stats.get_or_init(make).clone()
+    }
+
+    fn prune(&self, state: &dyn Session, filter: Expr, stats: &[Arc<Statistics>]) -> Result<Vec<bool>> {
+        let df_schema = self.schema.clone().to_dfschema()?;
+        let filter = state.create_physical_expr(filter, &df_schema)?;
+        match PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(filter) {
+            Ok(predicate) => predicate.prune(&Bounds { stats, schema: &self.schema }),
+            // A filter that says nothing about bounds keeps every file.
+            Err(_) => Ok(vec![true; stats.len()]),
+        }
+    }
+
+    fn partitioned_file(
+        &self,
+        entry: &FileEntry,
+        stats: Arc<Statistics>,
+        lease: &Arc<Lease>,
+    ) -> Result<PartitionedFile> {
+        let location = Path::parse(format!("{}/{}", self.table.history.folder, entry.add.path))
+            .map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+        let meta = ObjectMeta {
+            location,
+            last_modified: DateTime::from_timestamp_millis(entry.add.modification_time).unwrap_or_default(),
+            size: u64::try_from(entry.add.size).unwrap_or(0),
+            e_tag: None,
+            version: None,
+        };
+        Ok(PartitionedFile::new_from_meta(meta).with_statistics(stats).with_extension(lease.clone()))
+    }
+}
+
+#[async_trait]
+impl TableProvider for LakeProvider {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let state = &self.snapshot.state;
+        let all = state.files.values().map(|e| self.statistics(e)).collect::<Vec<_>>();
+        Statistics::try_merge_iter(all.iter().map(Arc::as_ref), &self.schema).ok()
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let env = state.runtime_env();
+        env.register_object_store(self.table.engine_url.as_ref(), self.table.history.store.clone());
+        let mut files = self.candidates(state, filters)?;
+        if let Some(limit) = limit.filter(|_| filters.is_empty()) {
+            files = enough(files, limit);
+        }
+        if files.is_empty() {
+            let projected = datafusion::common::project_schema(&self.schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
+        let statistics =
+            Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+        let reader = CachedParquetFileReaderFactory::new(
+            self.table.history.store.clone(),
+            env.cache_manager.get_file_metadata_cache(),
+        );
+        let mut options = state.default_table_options().parquet;
+        options.global = state.config_options().execution.parquet.clone();
+        let source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        let config = FileScanConfigBuilder::new(self.table.engine_url.clone(), Arc::new(source))
+            .with_file_groups(balance(files, state.config().target_partitions()))
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// The first files that surely have `limit` rows between them.
+fn enough(files: Vec<PartitionedFile>, limit: usize) -> Vec<PartitionedFile> {
+    let mut rows = 0;
+    files
+        .into_iter()
+        .take_while(|file| {
+            let needed = rows < limit;
+            rows += match file.statistics.as_ref().map(|s| s.num_rows) {
+                Some(Precision::Exact(n)) => n,
+                _ => 0,
+            };
+            needed
+        })
+        .collect()
+}
+
+/// Spreads files over at most `groups` groups of like size, largest first.
+fn balance(mut files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
+    files.sort_by_key(|f| std::cmp::Reverse(f.object_meta.size));
+    let mut bins: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, vec![]); groups.clamp(1, files.len().max(1))];
+    for file in files {
+        if let Some(least) = bins.iter_mut().min_by_key(|(size, _)| *size) {
+            least.0 += file.object_meta.size;
+            least.1.push(file);
+        }
+    }
+    bins.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
+}
+
+/// Files' bounds as pruning wants them. Inexact bounds still are bounds: no value lies outside them.
+struct Bounds<'a> {
+    stats: &'a [Arc<Statistics>],
+    schema: &'a SchemaRef,
+}
+
+impl Bounds<'_> {
+    fn column(&self, column: &Column) -> Option<impl Iterator<Item = &ColumnStatistics>> {
+        let index = self.schema.index_of(column.name()).ok()?;
+        Some(self.stats.iter().map(move |s| &s.column_statistics[index]))
+    }
+
+    fn values(&self, column: &Column, of: fn(&ColumnStatistics) -> &Precision<ScalarValue>) -> Option<ArrayRef> {
+        let field = self.schema.field_with_name(column.name()).ok()?;
+        let null = ScalarValue::try_from(field.data_type()).ok()?;
+        let values = self.column(column)?.map(|c| of(c).get_value().cloned().unwrap_or_else(|| null.clone()));
+        ScalarValue::iter_to_array(values).ok()
+    }
+}
+
+impl PruningStatistics for Bounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |c| &c.min_value)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |c| &c.max_value)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.stats.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let counts = self.column(column)?.map(|c| c.null_count.get_value().map(|&n| n as u64));
+        Some(Arc::new(counts.collect::<UInt64Array>()))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let counts = self.stats.iter().map(|s| s.num_rows.get_value().map(|&n| n as u64));
+        Some(Arc::new(counts.collect::<UInt64Array>()))
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

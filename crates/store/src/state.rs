@@ -1,0 +1,130 @@
+//! Owns a table's state at one version: what its log adds up to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Statistics;
+use deltalake_core::kernel::Add;
+use millstream_catalog::{Positions, StreamId};
+
+use crate::action::{Action, Metadata, Protocol};
+use crate::stats::FileStats;
+
+/// One data file of a table.
+#[derive(Debug)]
+pub(crate) struct FileEntry {
+    /// Its `add` action.
+    pub add: Add,
+    /// Rows and bounds, as its `add` action has them.
+    pub stats: FileStats,
+    /// The same for the engine, made when first asked for; they are of the schema the state has.
+    pub scan_stats: OnceLock<Arc<Statistics>>,
+}
+
+impl FileEntry {
+    fn new(add: Add) -> Self {
+        let stats = FileStats::parse(add.stats.as_deref());
+        Self { add, stats, scan_stats: OnceLock::new() }
+    }
+}
+
+/// What a table's log adds up to at one version.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TableState {
+    /// The version; −1 before the first commit.
+    pub version: i64,
+    /// The protocol.
+    pub protocol: Option<Protocol>,
+    /// The metadata.
+    pub metadata: Option<Metadata>,
+    /// The files, by path.
+    pub files: BTreeMap<String, Arc<FileEntry>>,
+    /// The applications' progress.
+    pub txns: BTreeMap<String, i64>,
+    /// When files went out, ms since 1970, by path.
+    pub tombstones: BTreeMap<String, i64>,
+    /// The version of the newest checkpoint.
+    pub checkpoint: Option<i64>,
+    /// The stream's full schema in log types: what readers get.
+    pub log_schema: Option<SchemaRef>,
+}
+
+impl TableState {
+    /// The state before the first commit.
+    pub fn empty() -> Self {
+        Self { version: -1, ..Self::default() }
+    }
+
+    /// Takes in the actions of one commit, or of a checkpoint.
+    pub fn apply(&mut self, version: i64, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            match action {
+                Action::Metadata(m) => self.metadata = Some(m),
+                Action::Protocol(p) => self.protocol = Some(p),
+                Action::Add(add) => {
+                    self.tombstones.remove(&add.path);
+                    self.files.insert(add.path.clone(), Arc::new(FileEntry::new(add)));
+                }
+                Action::Remove(remove) => {
+                    self.files.remove(&remove.path);
+                    self.tombstones.insert(remove.path, remove.deletion_timestamp.unwrap_or(0));
+                }
+                Action::Txn(txn) => {
+                    self.txns.insert(txn.app_id, txn.version);
+                }
+            }
+        }
+        self.version = version;
+    }
+
+    /// Gives readers another schema; what was worked out for the old one is dropped.
+    pub fn set_log_schema(&mut self, schema: SchemaRef) {
+        if self.log_schema.as_ref() == Some(&schema) {
+            return;
+        }
+        self.log_schema = Some(schema);
+        for entry in self.files.values_mut() {
+            *entry =
+                Arc::new(FileEntry { add: entry.add.clone(), stats: entry.stats.clone(), scan_stats: OnceLock::new() });
+        }
+    }
+
+    /// Where a stream is in this table.
+    pub fn positions(&self, id: StreamId) -> Positions {
+        let prefix = app_prefix(id);
+        let mut positions = Positions::default();
+        for (app, &version) in self.txns.range(prefix.clone()..) {
+            let Some(rest) = app.strip_prefix(&prefix) else { break };
+            if let (Ok(partition), Ok(offset)) = (rest.parse(), u64::try_from(version)) {
+                positions.set(partition, offset);
+            }
+        }
+        positions
+    }
+
+    /// Rows in all files, as their statistics say.
+    pub fn rows(&self) -> u64 {
+        self.files.values().map(|f| f.stats.rows.unwrap_or(0)).sum()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|f| u64::try_from(f.add.size).unwrap_or(0)).sum()
+    }
+}
+
+/// What every application id of a stream begins with.
+fn app_prefix(id: StreamId) -> String {
+    format!("millstream/{id}/")
+}
+
+/// The application id under which a partition's end offset is kept.
+pub(crate) fn app_id(id: StreamId, partition: u32) -> String {
+    format!("millstream/{id}/{partition}")
+}
+
+/// Whether two positions are the same; a partition that one does not name is at 0.
+pub(crate) fn same_positions(a: &Positions, b: &Positions) -> bool {
+    a.covers(b) && b.covers(a)
+}

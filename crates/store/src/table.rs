@@ -1,0 +1,339 @@
+//! Owns one stream's table: its newest snapshot, and the one way in which anything is committed.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use chrono::Utc;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use deltalake_core::kernel::Transaction;
+use millstream_catalog::{Positions, StreamId};
+use object_store::PutMode;
+use parking_lot::{Mutex, RwLock};
+use url::Url;
+
+use crate::action::{Action, format};
+use crate::history::History;
+use crate::lake::{LakeOptions, check, failed};
+use crate::provider::LakeProvider;
+use crate::schema::lake_schema;
+use crate::state::{TableState, app_id, same_positions};
+use crate::write::FileWriter;
+use crate::{Error, Result};
+
+/// Tries of one commit, conflicts and ambiguous failures together.
+const COMMIT_TRIES: u32 = 8;
+/// The pause after the first ambiguous failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// One stream's Delta table. Cheap to clone; clones share the newest snapshot.
+#[derive(Debug, Clone)]
+pub struct LakeTable {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub history: History,
+    pub url: Url,
+    pub engine_url: ObjectStoreUrl,
+    pub id: StreamId,
+    pub options: LakeOptions,
+    snapshot: RwLock<Arc<LakeSnapshot>>,
+    /// Held from looking at the state to publishing the next one.
+    commit: tokio::sync::Mutex<()>,
+    /// A commit's outcome is not known: look at the log before believing the state.
+    uncertain: AtomicBool,
+    /// Held through a round of maintenance.
+    pub care: tokio::sync::Mutex<()>,
+    /// Names of files that are being written, or not committed yet.
+    pub in_flight: Arc<Mutex<HashSet<String>>>,
+    /// Every state that was published and may still be read.
+    published: Mutex<Vec<Weak<TableState>>>,
+}
+
+/// The table at one version.
+#[derive(Debug, Clone)]
+pub struct LakeSnapshot {
+    /// The Delta version.
+    pub version: i64,
+    /// The stream's rows before these offsets are in the table.
+    pub positions: Positions,
+    /// Rows in all files, as their statistics say.
+    pub rows: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    pub(crate) state: Arc<TableState>,
+}
+
+impl LakeSnapshot {
+    fn new(state: TableState, id: StreamId) -> Self {
+        Self {
+            version: state.version,
+            positions: state.positions(id),
+            rows: state.rows(),
+            bytes: state.bytes(),
+            files: state.files.len() as u64,
+            state: Arc::new(state),
+        }
+    }
+}
+
+/// What to do about a commit, now that the state is known.
+pub(crate) enum Step {
+    /// Write these actions as the next version.
+    Write(Vec<Action>),
+    /// Nothing is left to write.
+    Done,
+}
+
+/// Takes names off the list of files under way when the work on them ends, however it ends.
+pub(crate) struct InFlight {
+    all: Arc<Mutex<HashSet<String>>>,
+    mine: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        for name in self.mine.lock().iter() {
+            all.remove(name);
+        }
+    }
+}
+
+impl LakeTable {
+    pub(crate) fn new(
+        history: History,
+        url: Url,
+        engine_url: ObjectStoreUrl,
+        id: StreamId,
+        options: LakeOptions,
+        state: TableState,
+    ) -> Self {
+        let snapshot = Arc::new(LakeSnapshot::new(state, id));
+        Self {
+            inner: Arc::new(Inner {
+                history,
+                url,
+                engine_url,
+                id,
+                options,
+                published: Mutex::new(vec![Arc::downgrade(&snapshot.state)]),
+                snapshot: RwLock::new(snapshot),
+                commit: tokio::sync::Mutex::new(()),
+                uncertain: AtomicBool::new(false),
+                care: tokio::sync::Mutex::new(()),
+                in_flight: Arc::default(),
+            }),
+        }
+    }
+
+    /// The newest snapshot this process knows; no I/O.
+    pub fn snapshot(&self) -> Arc<LakeSnapshot> {
+        self.inner.snapshot.read().clone()
+    }
+
+    /// Writes `rows` (full schema, log types) as large Parquet files and commits them with `end` as application
+    /// transactions, one per partition, in one Delta commit. When it returns, everything is synced and the snapshot
+    /// includes it.
+    ///
+    /// `start` is where the caller believes the table to be. When the table is at another position (an earlier try
+    /// did commit), nothing is committed and the table's snapshot is returned: compare its positions.
+    ///
+    /// The number of rows must be what lies between `start` and `end`, else nothing is committed.
+    pub async fn append(
+        &self,
+        start: &Positions,
+        end: &Positions,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Arc<LakeSnapshot>> {
+        let snapshot = self.certain_snapshot().await?;
+        if !same_positions(&snapshot.positions, start) || same_positions(start, end) {
+            return Ok(snapshot);
+        }
+        let (writer, _in_flight) = self.writer(&snapshot.state, Utc::now().timestamp_millis())?;
+        let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
+        let expected = end.rows_since(start);
+        if !end.covers(start) || written.rows != expected {
+            return Err(self.inner.history.misfit(format!(
+                "{} rows came for the {expected} offsets from {start:?} to {end:?}; nothing was committed",
+                written.rows
+            )));
+        }
+        let mut actions: Vec<Action> = written.adds.into_iter().map(Action::Add).collect();
+        actions.extend(self.progress(start, end)?);
+        self.commit("WRITE", Utc::now().timestamp_millis(), |state| {
+            let here = state.positions(self.inner.id);
+            if same_positions(&here, end) {
+                Ok(Step::Done)
+            } else if same_positions(&here, start) {
+                Ok(Step::Write(actions.clone()))
+            } else {
+                Err(self.inner.history.misfit(format!(
+                    "it went to {here:?} while rows from {start:?} to {end:?} were written; \
+                     another process appends to it, stop that process"
+                )))
+            }
+        })
+        .await
+    }
+
+    /// A provider over one snapshot: full schema in log types with `Utf8View` for text, pruning by file and row group
+    /// statistics, filters, projections and limits pushed down. The snapshot's files stay while the provider, or a
+    /// plan made from it, is there.
+    pub fn provider(&self, snapshot: &Arc<LakeSnapshot>) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(LakeProvider::new(&self.inner, snapshot)?))
+    }
+
+    /// Adds columns at the end of the user's columns: metadata only.
+    pub async fn set_schema(&self, schema: SchemaRef) -> Result<()> {
+        let inner = &self.inner;
+        self.commit("ADD COLUMNS", Utc::now().timestamp_millis(), |state| {
+            Ok(match check(&inner.history, state, inner.id, &schema)? {
+                Some(change) if !change.actions.is_empty() => Step::Write(change.actions),
+                _ => Step::Done,
+            })
+        })
+        .await?;
+        let _commit = inner.commit.lock().await;
+        let mut state = self.snapshot().state.as_ref().clone();
+        if let Some(change) = check(&inner.history, &state, inner.id, &schema)? {
+            state.set_log_schema(change.log_schema);
+            self.publish(state);
+        }
+        Ok(())
+    }
+
+    /// A writer of files for this table. What it writes is safe from vacuum until the guard is dropped.
+    pub(crate) fn writer(&self, state: &TableState, now_ms: i64) -> Result<(FileWriter, InFlight)> {
+        let inner = &self.inner;
+        let log_schema = state.log_schema.as_ref().ok_or_else(|| inner.history.misfit("it has no schema".into()))?;
+        let mine: Arc<Mutex<Vec<String>>> = Arc::default();
+        let guard = InFlight { all: inner.in_flight.clone(), mine: mine.clone() };
+        let all = inner.in_flight.clone();
+        let writer = FileWriter {
+            store: inner.history.store.clone(),
+            folder: inner.history.folder.clone(),
+            options: inner.options,
+            lake_schema: lake_schema(log_schema),
+            announce: Box::new(move |name| {
+                all.lock().insert(name.to_owned());
+                mine.lock().push(name.to_owned());
+            }),
+            now_ms,
+        };
+        Ok((writer, guard))
+    }
+
+    /// The application transactions that move the table from `start` to `end`.
+    fn progress(&self, start: &Positions, end: &Positions) -> Result<Vec<Action>> {
+        let moved = end.0.iter().enumerate().map(|(i, &offset)| (i as u32, offset));
+        moved
+            .filter(|&(partition, offset)| start.get(partition) != offset)
+            .map(|(partition, offset)| {
+                let version = i64::try_from(offset).map_err(|_| {
+                    self.inner.history.misfit(format!("offset {offset} of partition {partition} is above 2^63"))
+                })?;
+                Ok(Action::Txn(Transaction::new(app_id(self.inner.id, partition), version)))
+            })
+            .collect()
+    }
+
+    /// Commits what `step` says, exactly once. After a conflict or a failure that leaves the outcome open, the log is
+    /// read and `step` asked again, so it must see in the state whether its work was done.
+    pub(crate) async fn commit(
+        &self,
+        operation: &'static str,
+        now_ms: i64,
+        step: impl Fn(&TableState) -> Result<Step> + Send,
+    ) -> Result<Arc<LakeSnapshot>> {
+        let inner = &self.inner;
+        let _commit = inner.commit.lock().await;
+        let mut failure: Option<Error> = None;
+        for attempt in 0..COMMIT_TRIES {
+            self.look_again().await?;
+            let snapshot = self.snapshot();
+            let actions = match step(&snapshot.state)? {
+                Step::Done => return Ok(snapshot),
+                Step::Write(actions) => actions,
+            };
+            let version = snapshot.version + 1;
+            let bytes = format(operation, &actions, now_ms).map_err(|e| self.failed("commit to", e.into()))?;
+            let path = inner.history.commit_path(version);
+            inner.uncertain.store(true, Ordering::Release);
+            match inner.history.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
+                Ok(_) => {
+                    let mut state = snapshot.state.as_ref().clone();
+                    state.apply(version, actions);
+                    inner.uncertain.store(false, Ordering::Release);
+                    return Ok(self.publish(state));
+                }
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    tracing::info!(table = %inner.url, version, "another commit came first, looking at it");
+                }
+                Err(e) => {
+                    tracing::warn!(table = %inner.url, version, error = %e, "a commit failed, looking at the log");
+                    failure = Some(failed("write", &path)(e));
+                    tokio::time::sleep(FIRST_PAUSE * 2u32.pow(attempt.min(6))).await;
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            inner.history.misfit(format!("{COMMIT_TRIES} commits in a row were overtaken; stop the other writers"))
+        }))
+    }
+
+    /// The newest snapshot, after a look at the log where the last commit's outcome is open.
+    async fn certain_snapshot(&self) -> Result<Arc<LakeSnapshot>> {
+        let _commit = self.inner.commit.lock().await;
+        self.look_again().await?;
+        Ok(self.snapshot())
+    }
+
+    /// Reads what was committed since, if that is not known for sure.
+    async fn look_again(&self) -> Result<()> {
+        if !self.inner.uncertain.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut state = self.snapshot().state.as_ref().clone();
+        if self.inner.history.catch_up(&mut state).await? {
+            self.publish(state);
+        }
+        self.inner.uncertain.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes a state the newest; the caller holds the commit lock.
+    pub(crate) fn publish(&self, state: TableState) -> Arc<LakeSnapshot> {
+        let snapshot = Arc::new(LakeSnapshot::new(state, self.inner.id));
+        let mut published = self.inner.published.lock();
+        published.retain(|state| state.strong_count() > 0);
+        published.push(Arc::downgrade(&snapshot.state));
+        *self.inner.snapshot.write() = snapshot.clone();
+        snapshot
+    }
+
+    /// Changes what is kept beside the log in the newest state; the version stays.
+    pub(crate) async fn tidy(&self, change: impl FnOnce(&mut TableState) + Send) {
+        let _commit = self.inner.commit.lock().await;
+        let mut state = self.snapshot().state.as_ref().clone();
+        change(&mut state);
+        self.publish(state);
+    }
+
+    /// Every state that somebody may still read.
+    pub(crate) fn states_in_use(&self) -> Vec<Arc<TableState>> {
+        self.inner.published.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn failed(&self, action: &'static str, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        Error::Delta { action, table: self.inner.url.to_string(), source }
+    }
+}

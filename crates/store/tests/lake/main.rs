@@ -1,0 +1,11 @@
+//! Tests of the lake through its public face, on local disks, in memory and on S3 where one is given.
+
+mod appends;
+mod care;
+mod durable;
+mod evolution;
+mod faults;
+mod fixture;
+mod reading;
+mod s3;
+mod types;
