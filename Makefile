@@ -32,8 +32,8 @@ fmt: need-cargo ## format every file
 	@cargo fmt --all
 
 bench: need-cargo need-cc need-python ## speed, against limits and peers; writes bench/results/
-	@cargo build --locked --release --package millstream
-	@bench/run.sh $(ARGS)
+	@cargo build --locked --release --package millstream --package millstream-bench
+	@python3 bench/run.py $(ARGS)
 
 soak: need-cargo need-cc ## the crash test without end; stop it with Ctrl-C
 	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture

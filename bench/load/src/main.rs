@@ -1,0 +1,58 @@
+//! The command line of the load generator: one measurement a call, its figures as one line of JSON on standard output.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures and failures go to the terminal")]
+
+mod arguments;
+mod bulk;
+mod connection;
+mod decode;
+mod event;
+mod freshness;
+mod latency;
+mod plain;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+/// What a measurement gives back.
+type Figures = Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>>;
+
+const USAGE: &str = "usage: millstream-bench COMMAND [--name value …]
+  bulk       --addr A --stream S [--connections 4] [--events 1000] [--seconds 10] [--total N] [--rate R]
+  freshness  --addr A --stream S [--rate 100000] [--seconds 10] [--query pointed|max]
+  decode     [--events 1000] [--seconds 3]
+  plain      --files PATH,PATH,…   then queries on standard input, one a line";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words);
+    let figures = match (command.as_str(), arguments) {
+        ("bulk", Ok(a)) => alone(bulk::run(a)),
+        ("freshness", Ok(a)) => alone(freshness::run(a)),
+        ("decode", Ok(a)) => decode::run(&a),
+        ("plain", Ok(a)) => on_all_cores(plain::run(a)),
+        (_, Err(error)) => Err(error),
+        _ => Err(USAGE.into()),
+    };
+    match figures {
+        Ok(figures) => {
+            println!("{figures}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("millstream-bench {command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On one thread, so that the generator takes as little of the machine as it can.
+fn alone(measurement: impl Future<Output = Figures> + 'static) -> Figures {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, measurement)
+}
+
+fn on_all_cores(measurement: impl Future<Output = Figures>) -> Figures {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measurement)
+}

@@ -1,0 +1,125 @@
+//! Kills the real binary at random moments and checks what it promised: acknowledged is durable, exactly once, one
+//! name for the whole history.
+//!
+//! `MILLSTREAM_CRASH_ROUNDS` sets the number of kills (0: without end), `MILLSTREAM_CRASH_SEED` repeats a run's choices.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run tells what it does and what the node said")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod disk_full;
+mod lake;
+mod observers;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use support::{Client, Node, RESTLESS, Setup, block_on};
+use writer::{Writer, WriterKind};
+
+/// The stream that the writers share.
+const STREAM: &str = "events";
+/// Its partitions.
+const PARTITIONS: i64 = 3;
+const KEYED_WRITERS: u32 = 3;
+/// The lake is read by its Delta log, and every row compared, each time this many rounds are over.
+const THOROUGH_EVERY: u64 = 10;
+
+#[test]
+fn no_acknowledged_row_is_lost_doubled_or_reordered_by_kill_9() {
+    let rounds = number_from_env("MILLSTREAM_CRASH_ROUNDS").unwrap_or(50);
+    let seed = number_from_env("MILLSTREAM_CRASH_SEED").unwrap_or_else(|| rand::rng().random::<u32>().into());
+    println!("MILLSTREAM_CRASH_SEED={seed} repeats this run's choices");
+    let dir = tempfile::tempdir().expect("a folder");
+    let lake_dir = dir.path().join("lake");
+    let setup = Setup::new(dir.path(), RESTLESS).with("MILLSTREAM_STORE_URL", format!("file://{}", lake_dir.display()));
+    block_on(run(setup, rounds, seed, &lake_dir));
+}
+
+async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Path) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut writers: Vec<Writer> = (0..KEYED_WRITERS).map(|id| Writer::new(id, WriterKind::Keyed, seed)).collect();
+    writers.push(Writer::new(KEYED_WRITERS, WriterKind::Unkeyed, seed));
+    let mut ddl = observers::DdlClient::default();
+    let mut round = 0;
+    while rounds == 0 || round < rounds {
+        let node = Node::start(setup.clone()).await;
+        let client = node.client();
+        if round == 0 {
+            create(&client).await;
+        }
+        let facts = verify::check(&client, &mut writers).await;
+        ddl.check(&client).await;
+        verify::check_latest_retries(&client, &writers).await;
+        let run_for = Duration::from_millis(random.random_range(20..900));
+        println!("round {round}: {facts}, started in {:?}, killed after {run_for:?}", node.started_in);
+        setup = disturb(node, &mut writers, &mut ddl, run_for).await;
+        if round % THOROUGH_EVERY == THOROUGH_EVERY - 1 {
+            thorough(&setup, &mut writers, lake_dir).await;
+        }
+        round += 1;
+    }
+    thorough(&setup, &mut writers, lake_dir).await;
+}
+
+fn number_from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
+}
+
+async fn create(client: &Client) {
+    client
+        .sql(&format!(
+            "CREATE STREAM {STREAM} (writer INT NOT NULL, seq BIGINT NOT NULL, shard INT, note TEXT) \
+             PARTITION BY (shard) WITH (partitions = {PARTITIONS})"
+        ))
+        .await;
+}
+
+/// Writes, reads and makes objects until the node is killed under them.
+async fn disturb(node: Node, writers: &mut Vec<Writer>, ddl: &mut observers::DdlClient, run_for: Duration) -> Setup {
+    let killed = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(observers::Acknowledged::of(writers));
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut writer in writers.drain(..) {
+        let (client, killed, acknowledged) = (node.client(), killed.clone(), acknowledged.clone());
+        tasks.spawn(async move {
+            writer.run_until_broken(&client, &killed, &acknowledged).await;
+            writer
+        });
+    }
+    let reader = tokio::spawn(observers::read_until_broken(node.client(), killed.clone(), acknowledged));
+    let ddl_task = tokio::spawn({
+        let (client, killed, mut ddl) = (node.client(), killed.clone(), std::mem::take(ddl));
+        async move {
+            ddl.run_until_broken(&client, &killed).await;
+            ddl
+        }
+    });
+    tokio::time::sleep(run_for).await;
+    killed.store(true, Ordering::SeqCst);
+    let setup = node.kill9();
+    while let Some(writer) = tasks.join_next().await {
+        writers.push(writer.expect("a writer met something it should not have"));
+    }
+    writers.sort_by_key(|w| w.id);
+    reader.await.expect("a reader met something it should not have");
+    *ddl = ddl_task.await.expect("the DDL client met something it should not have");
+    setup
+}
+
+/// Reads the lake by its Delta log while nothing runs, then compares row by row with what SQL says after a restart.
+async fn thorough(setup: &Setup, writers: &mut [Writer], lake_dir: &std::path::Path) {
+    let lake = lake::read(&lake_dir.join("public").join(STREAM)).await;
+    let node = Node::start(setup.clone()).await;
+    let client = node.client();
+    verify::check(&client, writers).await;
+    verify::compare_with_lake(&client, &lake).await;
+    println!("the lake alone holds {} rows in {} files, and agrees with SQL", lake.rows(), lake.files);
+    node.kill9();
+}

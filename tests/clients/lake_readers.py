@@ -1,0 +1,31 @@
+"""Owns how others read a stream's table: each reader gives (partition, offset, id) of every row."""
+import pytest
+
+
+def by_deltalake(url, options):
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    table = deltalake.DeltaTable(str(url), storage_options=options)
+    try:
+        data = table.to_pyarrow_table(columns=["_partition", "_offset", "id"])
+    except ImportError:
+        data = pyarrow.table(deltalake.QueryBuilder().register("t", table).execute("SELECT _partition, _offset, id FROM t").read_all())
+    return list(zip(*(data.column(name).to_pylist() for name in ("_partition", "_offset", "id"))))
+
+
+def by_polars(url, options):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    pytest.importorskip("deltalake", reason="deltalake is not installed")
+    return polars.scan_delta(str(url), storage_options=options).select("_partition", "_offset", "id").collect().rows()
+
+
+READERS = {"deltalake": by_deltalake, "polars": by_polars}
+
+
+def check_prefix(rows, partitions):
+    """Every partition's offsets run from 0 without gap or double, and ids rise with them; how many rows."""
+    for partition in range(partitions):
+        mine = sorted((offset, id_) for p, offset, id_ in rows if p == partition)
+        assert [offset for offset, _ in mine] == list(range(len(mine))), f"partition {partition} has a gap or a double"
+        assert all(a[1] < b[1] for a, b in zip(mine, mine[1:])), f"partition {partition} is out of order"
+    return len(rows)

@@ -1,0 +1,72 @@
+"""The whole spine on S3: moto's server keeps the lake, with conditional puts as S3 has them."""
+import logging
+
+import pytest
+
+from lake_readers import READERS, check_prefix
+from node import RESTLESS
+from test_lake import PARTITIONS, read_while_writing
+
+BUCKET = "spine-lake"
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """An S3 of one's own on a free port."""
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client("s3", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key="probe", Body=b"1", IfNoneMatch="*")
+    with pytest.raises(client.exceptions.ClientError):  # what exactly-once commits stand on
+        client.put_object(Bucket=BUCKET, Key="probe", Body=b"2", IfNoneMatch="*")
+    yield url
+    server.stop()
+
+
+def variables(endpoint, prefix):
+    return {**RESTLESS, **KEYS, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true",
+            "MILLSTREAM_STORE_URL": f"s3://{BUCKET}/{prefix}"}
+
+
+def options(endpoint):
+    return {**KEYS, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_sees_consistent_prefixes_on_s3_while_ingest_runs(start, endpoint, reader):
+    node = start(**variables(endpoint, reader))
+    node.sql(f"CREATE STREAM growing (id BIGINT NOT NULL, name TEXT) PARTITION BY (id) WITH (partitions = {PARTITIONS})")
+    url = f"s3://{BUCKET}/{reader}/public/growing"
+    written = read_while_writing(node, url, options(endpoint), reader, looks=3)
+    node.wait_for_lake("growing")
+    assert check_prefix(READERS[reader](url, options(endpoint)), PARTITIONS) == written
+    assert node.sql("SELECT count(*), count(DISTINCT id), max(id) FROM growing") == [[written, written, written - 1]]
+
+
+def test_killed_and_restarted_on_s3_every_row_is_there_once(start, endpoint, tmp_path):
+    settings = variables(endpoint, "killed")
+    acknowledged = 0
+    for round_ in range(4):
+        node = start(tmp_path, **settings)
+        if round_ == 0:
+            node.sql(f"CREATE STREAM growing (id BIGINT NOT NULL) PARTITION BY (id) WITH (partitions = {PARTITIONS})")
+        if acknowledged:
+            assert node.sql("SELECT count(*), count(DISTINCT id), max(id) FROM growing") == [[acknowledged, acknowledged, acknowledged - 1]]
+        for request in range(10 + round_ * 3):
+            rows = [{"id": acknowledged + n} for n in range(50)]
+            node.ingest("growing", rows, idempotency_key=f"{round_}-{request}")
+            acknowledged += 50
+        node.kill()
+    node = start(tmp_path, **settings)
+    node.wait_for_lake("growing")
+    url = f"s3://{BUCKET}/killed/public/growing"
+    for reader in READERS.values():
+        assert check_prefix(reader(url, options(endpoint)), PARTITIONS) == acknowledged
+    assert node.stop() == 0
