@@ -89,6 +89,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", Invalid, 415, "0A000", 2;
     /// No format that the client accepts can be given.
     NotAcceptable = "not_acceptable", Invalid, 406, "0A000", 2;
+    /// The path exists, and takes other methods.
+    MethodNotAllowed = "method_not_allowed", Invalid, 405, "0A000", 2;
     /// The body or a row in it is over its limit.
     TooLarge = "too_large", Invalid, 413, "54000", 2;
     /// Nothing does this yet.

@@ -1,0 +1,101 @@
+//! Owns the CPU's part of a request: unpack, decode, admit, and collect the rows that are refused on the way.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use millstream_catalog::fault::Code;
+use millstream_problem::Problem;
+use millstream_process::{QuarantinedRow, Rows, StreamHandle};
+
+use super::budget::Charge;
+use super::reply::RowError;
+use super::request;
+use crate::decode::compression::{Encoding, decompress};
+use crate::decode::{DecodeLimits, Decoded, Format, Plan, decode};
+
+/// A body to prepare.
+pub(super) struct Work {
+    pub stream: StreamHandle,
+    pub plan: Arc<Plan>,
+    /// `None` lets the first bytes choose.
+    pub format: Option<Format>,
+    pub encoding: Encoding,
+    pub body: Bytes,
+    pub limits: DecodeLimits,
+    /// What the request holds of the memory for all.
+    pub charge: Charge,
+}
+
+/// What is ready for the log.
+pub(super) struct Prepared {
+    pub batch: RecordBatch,
+    pub quarantined: Vec<QuarantinedRow>,
+    /// One for each quarantined row.
+    pub errors: Vec<RowError>,
+    pub unknown_fields: u64,
+}
+
+impl Work {
+    /// Does it. The body and its charge are given up at the end: what goes on is counted by the engine.
+    pub fn prepare(mut self) -> Result<Prepared, Problem> {
+        let body = self.unpacked()?;
+        let format = self.format.unwrap_or_else(|| request::detected(&body));
+        let decoded = decode(&self.plan, format, &body, self.limits)?;
+        let unknown_fields = decoded.unknown_fields;
+        let Decoded { batch, missing, origins, rejected, .. } = decoded;
+        let admitted = self.stream.admit(Rows { batch, missing })?;
+        let mut refused: Vec<Refused> = rejected
+            .into_iter()
+            .map(|r| Refused::new(format, r.line, r.column, r.field, r.code, r.reason, r.text))
+            .collect();
+        let mut origins = origins.reader(&body);
+        for row in admitted.rejected {
+            let (line, text) = origins.locate(row.row);
+            refused.push(Refused::new(format, line, None, row.column, row.code, row.reason, text));
+        }
+        refused.sort_by_key(|r| r.error.line);
+        let (errors, quarantined) = refused.into_iter().map(|r| (r.error, r.row)).unzip();
+        Ok(Prepared { batch: admitted.batch, quarantined, errors, unknown_fields })
+    }
+
+    fn unpacked(&mut self) -> Result<Bytes, Problem> {
+        if self.encoding == Encoding::Identity {
+            return Ok(self.body.clone());
+        }
+        let (limit, charge) = (self.limits.max_decoded_bytes, &mut self.charge);
+        Ok(decompress(self.encoding, &self.body, limit, |bytes| charge.grow(bytes))?.into())
+    }
+}
+
+struct Refused {
+    error: RowError,
+    row: QuarantinedRow,
+}
+
+impl Refused {
+    fn new(
+        format: Format,
+        line: u64,
+        column: Option<u64>,
+        field: Option<String>,
+        code: Code,
+        message: String,
+        text: String,
+    ) -> Self {
+        let unit = if format == Format::ArrowStream { "row" } else { "line" };
+        let mut reason = format!("{unit} {line}");
+        if let Some(column) = column {
+            reason.push_str(&format!(", column {column}"));
+        }
+        if let Some(field) = &field {
+            reason.push_str(&format!(", field {field:?}"));
+        }
+        reason.push_str(": ");
+        reason.push_str(&message);
+        Self {
+            error: RowError { line, column, field, code: code.name(), message },
+            row: QuarantinedRow { reason, text },
+        }
+    }
+}
