@@ -13,6 +13,7 @@ mod log;
 mod memory;
 mod simulated;
 mod tail;
+mod weight;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use device::{Disk, DiskFile, RealDisk};

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::fit::fit;
 use crate::keys::{KeyMemory, Mark, check_parts};
 use crate::tail::{PinnedTail, Tail};
+use crate::weight::held_bytes;
 use crate::{Append, Appended, Clock, Error, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Result};
 
 /// Keys remembered.
@@ -74,7 +75,7 @@ impl State {
             let start = self.end.get(partition);
             let end = start + batch.num_rows() as u64;
             self.end.set(partition, end);
-            bytes += batch.get_array_memory_size();
+            bytes += held_bytes(&batch);
             ranges.push(OffsetRange { partition, start, end });
             batches.push(LogBatch { partition, base_offset: start, ingest_time_us: now_us, batch });
         }

@@ -8,7 +8,7 @@ use millstream_catalog::Positions;
 use tokio::sync::oneshot;
 
 use super::format::encoding;
-use super::payload::{Encoded, Encoder, compact};
+use super::payload::{Encoded, Encoder, compact_if_wasteful};
 use super::queue::{Reserved, Rows, Submission};
 use crate::keys::{KeyMemory, Mark};
 use crate::{Appended, Error, OffsetRange, Result};
@@ -165,8 +165,6 @@ fn join(batches: &[RecordBatch], encoder: &Encoder) -> Result<Encoded> {
         many => concat_batches(&encoder.schema, many).map_err(|e| encoding("join", e))?,
     };
     let mut encoded = encoder.encode(joined)?;
-    if batches.len() == 1 && encoded.batch.get_array_memory_size() as u64 > 2 * encoded.length + 4096 {
-        compact(&mut encoded)?;
-    }
+    compact_if_wasteful(&mut encoded)?;
     Ok(encoded)
 }

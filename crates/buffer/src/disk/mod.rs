@@ -1,4 +1,106 @@
 //! Owns the log on disk.
+//!
+//! # Promises
+//!
+//! - *Acknowledged is durable.* `append` answers after the bytes were synced, or with [`Durability::Os`] after the
+//!   operating system has them.
+//! - *Whole or not at all.* An append lies in one entry, and an entry is valid or it is not there.
+//! - *In order, once.* Offsets of a partition have no gaps and are never given twice. A producer key that was seen
+//!   adds nothing: the newest million keys are known after every restart, also those whose rows were trimmed.
+//! - *Damage is never passed over.* What was durable once and cannot be read is [`Error::Corrupt`] with file and
+//!   position; only bytes that nobody was promised are cut.
+//! - *Bounded.* Rows that wait for the disk are counted against a [`QueueBudget`], recent rows in memory against
+//!   `memory_bytes`; beyond the budget an append is refused at once.
+//!
+//! # Files
+//!
+//! One folder per log, all partitions interleaved:
+//!
+//! ```text
+//! <first entry, 20 digits>.seg   a segment: header, then entries
+//! <first entry, 20 digits>.idx   its index, for opening without reading batches; see `index`
+//! trims                          how far trims went, and the keys of what they removed; see `trims`
+//! *.new                          a file that did not get its name yet; removed at the next start
+//! ```
+//!
+//! A segment holds batches of one schema and is begun when the one before is full or the schema changes. Numbers are
+//! little endian, everything begins at a multiple of 64 bytes so that a batch is read without a copy.
+//!
+//! ```text
+//! segment  ┌────────────┬────────────┬────────────┬────────────┬─ ─ ─
+//!          │ header     │ entry 17   │ entry 18   │ entry 19   │
+//!          └────────────┴────────────┴────────────┴────────────┴─ ─ ─
+//!
+//! header     0  8  mark "MILLSEG\n"
+//!            8  4  format version, 1
+//!           12  4  length of the header
+//!           16  4  crc32c of the header without these four bytes
+//!           20  4  partitions
+//!           24  8  sequence of the first entry
+//!           32  8  stamp: when the segment was begun, µs
+//!           40  4  length of the schema
+//!           44  4  zero
+//!           48  8  base offset × partitions
+//!               …  the schema as an Arrow IPC message, zeros to 64
+//!
+//! entry      0  4  mark "MENT"
+//!            4  4  crc32c of the rest of head and tables
+//!            8  8  length of the entry
+//!           16  8  sequence
+//!           24  8  ingest time, µs
+//!           32  4  parts
+//!           36  4  marks
+//!           40  4  length of head and tables, with zeros to 64
+//!           44  4  zero
+//!           48  8  the segment's stamp
+//!           56  8  durable: entries before this sequence were synced when this one was written
+//!           64 40  part × parts:  partition 4, rows 4, base offset 8, position in the entry 8, length 8, crc32c 4, 0 4
+//!               …  mark × marks:  key 16, content 8, note 8, ranges 4, 0 4, then per range partition 4, 0 4, start 8,
+//!                  end 8; zeros to 64
+//!               …  per part its batch: an Arrow IPC record batch message without schema, zeros to 64
+//! ```
+//!
+//! # The life of a record
+//!
+//! 1. `append` checks the rows, takes room from the budget, and encodes large parts (1000 rows or 64 KiB) in the
+//!    caller's task. The encoded bytes are the batch's own buffers; nothing is copied.
+//! 2. The log's one writer thread drains what waits into a group: answers known keys, gives offsets, joins small
+//!    parts of one partition into one batch.
+//! 3. The group becomes one entry: one vectored write, one fdatasync. While it runs, the next group gathers.
+//! 4. The batches go to the tail in memory, the end moves, subscribers are told, callers get their answers.
+//! 5. A [`LogView`] reads from the tail while it holds the rows, else from segment files, neighbouring parts with one
+//!    read, checked by their checksums.
+//! 6. A trim writes down how far it goes and the keys that lie there, then removes whole segments. Views that pinned
+//!    them have their files open and read on. The segment in use is ended first when all of it may go.
+//!
+//! # After a crash
+//!
+//! Files get their names only when their content is synced, so a segment's header is always whole. Opening
+//!
+//! 1. finishes the last trim: removes segments before its floor;
+//! 2. takes sealed segments by their indexes, which repeat what the data says; one that is missing, damaged or does
+//!    not fit the file's length and the next segment's header is made anew from the data. Segments must follow each
+//!    other without gap or overlap;
+//! 3. scans the last segment, checking everything (after a clean close only what its index does not vouch for), and
+//!    cuts what is not valid at its end: the torn tail of a write that nobody was told about. It is not a torn tail,
+//!    but damage, when a later entry says that the bytes were durable, or when the index of a clean close does;
+//! 4. syncs what it found before it shows it: rows read once are not lost later.
+//!
+//! An unacknowledged append may be there or not, wholly. Without fsync a crash of the machine may cost the tail since
+//! the last segment's beginning; the same rules cut it.
+//!
+//! # When the disk fails
+//!
+//! A write that fails is taken back by cutting the file; the log stays usable, and says [`Error::DiskFull`] when that
+//! was the cause. A sync that fails, or a cut, leaves unknown bytes on disk: the log is poisoned, refuses writes with
+//! the reason, and serves reads. No sync is tried twice. A trim needs a few bytes to make room for more: on a full
+//! disk it removes the indexes of what goes first.
+//!
+//! # What is not here
+//!
+//! No compaction by key, no replication, no encryption. The log does not know how its rows reach the lake: who trims
+//! says what may go. Two processes must not open one folder; the node's lock on its data directory sees to that. All
+//! segments of a log lost at once, before any trim, look like a new log.
 
 mod format;
 mod group;
@@ -39,6 +141,7 @@ use crate::device::{Disk, RealDisk};
 use crate::fit::fit;
 use crate::keys::check_parts;
 use crate::tail::Tail;
+use crate::weight::{content_bytes, held_bytes};
 use crate::{Append, Appended, Clock, Error, Log, LogStats, LogView, Result, SystemClock};
 
 /// An append with this many rows in a partition stays a part of its own …
@@ -229,7 +332,9 @@ impl DiskLog {
     fn prepare(&self, batch: &RecordBatch, encoder: &Encoder) -> Result<Rows> {
         let batch = fit(batch, &encoder.schema)?;
         if batch.num_rows() >= OWN_PART_ROWS || content_bytes(&batch) >= OWN_PART_BYTES {
-            return encoder.encode(batch).map(Rows::Ready);
+            let mut encoded = encoder.encode(batch)?;
+            payload::compact_if_wasteful(&mut encoded)?;
+            return Ok(Rows::Ready(encoded));
         }
         Ok(Rows::Few(batch))
     }
@@ -274,21 +379,12 @@ fn share(options: DiskLogOptions, segments: &[Arc<Segment>], end: &Positions, ne
     })
 }
 
-/// Bytes of a batch's rows alone; what its buffers hold beyond them does not count.
-fn content_bytes(batch: &RecordBatch) -> usize {
-    if batch.get_array_memory_size() < OWN_PART_BYTES {
-        return 0;
-    }
-    let size = |column: &arrow::array::ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
-    batch.columns().iter().map(size).sum()
-}
-
 #[async_trait]
 impl Log for DiskLog {
     async fn append(&self, append: Append) -> Result<Appended> {
         check_parts(&append, self.shared.partitions)?;
         self.shared.check_writable()?;
-        let bytes = append.parts.iter().map(|p| p.batch.get_array_memory_size()).sum();
+        let bytes = append.parts.iter().map(|p| held_bytes(&p.batch)).sum();
         let reserved = self.shared.budget.reserve(bytes)?;
         let encoder = self.shared.encoder.read().clone();
         let mut parts = Vec::with_capacity(append.parts.len());

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::format::{ALIGNMENT, encoding};
 use crate::Result;
+use crate::weight::held_bytes;
 
 /// How batches are kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,8 +113,14 @@ pub(super) fn decode(bytes: &Buffer, schema: &SchemaRef, rows: usize) -> Result<
     Ok(batch)
 }
 
-/// A batch's bytes in one piece, aligned: decoded from it, the batch holds no memory beyond them.
-pub(super) fn compact(encoded: &mut Encoded) -> Result<()> {
+/// Recent rows stay in memory as they came; where they hold far more than they need, as a slice of something large
+/// does, they are copied.
+pub(super) fn compact_if_wasteful(encoded: &mut Encoded) -> Result<()> {
+    if held_bytes(&encoded.batch) as u64 > 3 * encoded.length + 4096 { compact(encoded) } else { Ok(()) }
+}
+
+/// Puts a batch's bytes in one piece, aligned, and decodes it from them: it holds no memory beyond them.
+fn compact(encoded: &mut Encoded) -> Result<()> {
     let mut bytes = arrow::buffer::MutableBuffer::new(encoded.length.next_multiple_of(ALIGNMENT as u64) as usize);
     for buffer in &encoded.buffers {
         bytes.extend_from_slice(buffer.as_slice());

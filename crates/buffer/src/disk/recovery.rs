@@ -63,7 +63,8 @@ fn remove_staged(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<()> {
 
 /// The sequences in the names that end with `extension`.
 fn sequences(names: &[String], extension: &str) -> BTreeSet<u64> {
-    names.iter().filter_map(|name| name.strip_suffix(extension)?.parse().ok()).collect()
+    let digits = |name: &String| name.strip_suffix(extension).filter(|d| d.len() == 20).map(str::to_string);
+    names.iter().filter_map(digits).filter_map(|d| d.parse().ok()).collect()
 }
 
 /// The segments to open. Finishes the last trim's removals; misses what should be there.

@@ -249,7 +249,11 @@ impl Writer {
             || self.active.marks.len() >= SEGMENT_TABLE_ROWS;
         if self.active.segment.schema != schema || (full && self.has_entries()) {
             self.roll()?;
-            self.apply_retention()?;
+            // Rows that stay longer than they must are no reason to refuse others.
+            if let Err(cause) = self.apply_retention() {
+                tracing::warn!(log = %self.shared.dir.display(), %cause, "cannot remove what retention lets go");
+                self.shared.check_writable()?;
+            }
         }
         Ok(())
     }

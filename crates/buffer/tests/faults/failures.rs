@@ -122,3 +122,30 @@ fn another_number_of_partitions_is_refused() {
     let refused = millstream_buffer::DiskLog::open_blocking(options).map(|_| ());
     assert!(matches!(&refused, Err(Error::Misfit { reason }) if reason.contains(DIR)), "{refused:?}");
 }
+
+#[test]
+fn a_restart_goes_on_in_the_same_segment() {
+    let bench = Bench::left_behind(2);
+    for i in 0..3 {
+        let log = bench.open();
+        bench.fill(&log, 20 + i * 10, 1);
+    }
+    assert_eq!(bench.segments().len(), 1);
+    assert_eq!(numbers(&bench.open(), 0), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_slice_of_something_large_does_not_keep_it_in_memory() {
+    let bench = Bench::new();
+    let log = bench.open();
+    let large = crate::rows::rows(0, 200_000);
+    for (first, count) in [(0, 10), (10, 2000)] {
+        let part = millstream_buffer::Part { partition: 0, batch: large.slice(first, count) };
+        bench.append(&log, millstream_buffer::Append { parts: vec![part], key: None }).unwrap();
+    }
+    let view = log.view();
+    for batch in view.resident(view.end()).unwrap().iter().chain(&view.resident(view.start()).unwrap_or_default()) {
+        assert!(batch.batch.get_array_memory_size() < 1_000_000);
+    }
+    assert_eq!(numbers(&log, 0), (0..2010).collect::<Vec<_>>());
+}

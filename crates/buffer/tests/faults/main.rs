@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod corruption;
+#[path = "../damage/mod.rs"]
+mod damage;
 mod failures;
 mod keys;
 mod mutation;
