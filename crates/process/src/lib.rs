@@ -3,6 +3,8 @@
 //! The [`Engine`] is what the doors talk to: `connect` hands it rows, `serve` hands it SQL. It knows the catalog, the
 //! logs and the lake; it does not know HTTP, wires or formats of producers.
 
+pub mod admit;
+pub mod ddl;
 mod engine;
 mod error;
 mod ingest;
@@ -11,7 +13,5 @@ pub mod pg_catalog;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};
-pub use ingest::{
-    Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle,
-};
+pub use ingest::{Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle};
 pub use outcome::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};

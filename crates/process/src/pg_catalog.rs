@@ -13,9 +13,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -142,9 +140,8 @@ mod tests {
     use super::*;
 
     async fn context() -> SessionContext {
-        let config = SessionConfig::new()
-            .with_default_catalog_and_schema("millstream", "public")
-            .with_information_schema(true);
+        let config =
+            SessionConfig::new().with_default_catalog_and_schema("millstream", "public").with_information_schema(true);
         let ctx = SessionContext::new_with_config(config);
         ctx.sql("CREATE TABLE flights (carrier TEXT NOT NULL, delay BIGINT)").await.unwrap();
         register(&ctx, "millstream").unwrap();

@@ -1,0 +1,133 @@
+//! Owns ALTER STREAM: what it says, and what becomes of the definition.
+
+use millstream_catalog::fault::Code;
+use millstream_catalog::{ObjectName, REST_COLUMN, Stream};
+
+use super::create::add_rest;
+use super::cursor::Cursor;
+use super::entry::{Entries, MAX_COLUMNS};
+use super::options::{OptionChange, reset_clause, with_clause};
+use super::{AlterAction, Command};
+use crate::{Error, Result};
+
+/// Reads what stands after `ALTER STREAM`.
+pub(super) fn alter_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let if_exists = cursor.take_words(&["if", "exists"]);
+    let name = cursor.own_name("a stream name")?;
+    let action = if cursor.take_word("add") {
+        add_column(cursor, &name)?
+    } else if cursor.take_word("set") {
+        AlterAction::SetOptions(with_clause(cursor, |_, _| None)?)
+    } else if cursor.take_word("reset") {
+        AlterAction::SetOptions(reset_clause(cursor)?)
+    } else {
+        return Err(refused(cursor));
+    };
+    cursor.expect_end()?;
+    Ok(Command::AlterStream { name, if_exists, action })
+}
+
+fn add_column(cursor: &mut Cursor<'_>, stream: &ObjectName) -> Result<AlterAction> {
+    if cursor.is_words(&["constraint"]) || cursor.is_words(&["check"]) {
+        let message = "a constraint cannot be added to a stream: earlier rows were not checked against it";
+        return Err(cursor.error(Code::Unsupported, message));
+    }
+    cursor.take_word("column");
+    let if_not_exists = cursor.take_words(&["if", "not", "exists"]);
+    let at = cursor.location();
+    let mut entries = Entries::default();
+    entries.column(cursor)?;
+    let Some(column) = entries.columns.pop() else { return Err(cursor.expected("a column")) };
+    if !column.nullable {
+        let message = format!(
+            "column {:?} cannot be added as NOT NULL: the rows that are there have no value for it; \
+             leave NOT NULL out",
+            column.name
+        );
+        return Err(cursor.error_at(Code::InvalidDefinition, message, at));
+    }
+    let checks = entries.named_checks(cursor, stream, &[])?;
+    Ok(AlterAction::AddColumn { column, checks, if_not_exists })
+}
+
+fn refused(cursor: &Cursor<'_>) -> Error {
+    let message = if cursor.is_words(&["drop"]) {
+        "a stream's columns and constraints cannot be dropped: its history has them"
+    } else if cursor.is_words(&["alter"]) {
+        "a stream's columns cannot be altered: add a column of the new type and fill both"
+    } else if cursor.is_words(&["rename"]) {
+        "a stream and its columns cannot be renamed: the lake folder and its readers go by the name"
+    } else {
+        return cursor.expected("ADD COLUMN, SET or RESET");
+    };
+    cursor.error(Code::Unsupported, message)
+}
+
+/// The definition after `action`, one version up; `None` when it changes nothing.
+pub fn altered(stream: &Stream, action: &AlterAction) -> Result<Option<Stream>> {
+    let mut next = stream.clone();
+    match action {
+        AlterAction::AddColumn { column, checks, if_not_exists } => {
+            if stream.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&column.name)) {
+                if *if_not_exists {
+                    return Ok(None);
+                }
+                let message = format!("column {:?} of stream {} already exists", column.name, stream.name);
+                return Err(Error::rejected(Code::DuplicateColumn, message));
+            }
+            if stream.columns.len() >= MAX_COLUMNS {
+                let message = format!("stream {} has {MAX_COLUMNS} columns, it takes no more", stream.name);
+                return Err(Error::rejected(Code::TooLarge, message));
+            }
+            next.columns.push(column.clone());
+            add_rest(&mut next.columns, &stream.options);
+            for check in checks {
+                let mut check = check.clone();
+                let base = check.name.clone();
+                let taken = |name: &str| stream.checks.iter().any(|c| c.name == name);
+                let mut n = 0;
+                while taken(&check.name) {
+                    n += 1;
+                    check.name = format!("{base}{n}");
+                }
+                next.checks.push(check);
+            }
+        }
+        AlterAction::SetOptions(changes) => set_options(&mut next, changes)?,
+        AlterAction::SetComment { column: None, text } => next.comment.clone_from(text),
+        AlterAction::SetComment { column: Some(name), text } => {
+            let column = next.columns.iter_mut().find(|c| c.name == *name).ok_or_else(|| {
+                let message = format!("stream {} has no column {name:?}", stream.name);
+                Error::rejected(Code::UndefinedColumn, message)
+            })?;
+            column.comment.clone_from(text);
+        }
+    }
+    if next == *stream {
+        return Ok(None);
+    }
+    next.version += 1;
+    next.validate()?;
+    Ok(Some(next))
+}
+
+fn set_options(next: &mut Stream, changes: &[OptionChange]) -> Result<()> {
+    let before = next.options.clone();
+    changes.iter().for_each(|change| change.apply(&mut next.options));
+    if next.options.partitions != before.partitions {
+        let message = format!(
+            "the partitions of stream {} are set at CREATE STREAM and stay {}: the rows that are there lie in them",
+            next.name, before.partitions
+        );
+        return Err(Error::rejected(Code::Unsupported, message));
+    }
+    if before.rest && !next.options.rest {
+        let message =
+            format!("rest cannot be turned off for stream {}: its history has column {REST_COLUMN}", next.name);
+        return Err(Error::rejected(Code::Unsupported, message));
+    }
+    if !before.rest {
+        add_rest(&mut next.columns, &next.options);
+    }
+    Ok(())
+}

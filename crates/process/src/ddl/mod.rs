@@ -1,0 +1,213 @@
+//! Millstream's own SQL statements: text in, commands out, and back. Pure: nothing here opens, plans or evaluates.
+//!
+//! A text is split into statements by the library's tokenizer, so that strings, dollar quotes and comments keep their
+//! semicolons. Statements that the library does not know, or knows otherwise, are read here token by token; column
+//! expressions inside them and every other statement are parsed by the library, in PostgreSQL's dialect.
+//!
+//! ```text
+//! CREATE STREAM [IF NOT EXISTS] name ( entry, … ) [PARTITION BY (column, …)] [COMMENT 'text'] [WITH (option = value, …)]
+//!   entry: column type [NOT NULL | NULL] [DEFAULT expr] [[CONSTRAINT name] CHECK (expr)] [COMMENT 'text']
+//!        | [CONSTRAINT name] CHECK (expr)
+//!        | WATERMARK FOR column AS expr
+//! CREATE STREAM [IF NOT EXISTS] name FROM SAMPLE 'file' [PARTITION BY …] [COMMENT …] [WITH (format = 'csv', …)]
+//! ALTER STREAM [IF EXISTS] name ADD [COLUMN] [IF NOT EXISTS] column type … | SET (option = value, …) | RESET (option, …)
+//! DROP STREAM [IF EXISTS] name [CASCADE | RESTRICT]
+//! SHOW STREAMS [LIKE 'pattern']     DESCRIBE name     SHOW CREATE STREAM name     FLUSH [STREAM name]
+//! COMMENT ON STREAM name IS 'text' | NULL             COMMENT ON COLUMN name.column IS 'text' | NULL
+//! ```
+
+mod alter;
+mod column_type;
+mod create;
+mod cursor;
+mod entry;
+mod options;
+mod render;
+mod sample;
+mod session;
+mod split;
+mod statement;
+mod suggest;
+
+#[cfg(test)]
+mod tests;
+
+use datafusion::sql::parser::Statement;
+use millstream_catalog::{Check, Column, ObjectName};
+
+pub use alter::altered;
+pub use create::{SampleDraft, StreamDraft};
+pub use options::{OptionChange, render_bytes, render_duration};
+pub use render::render_create;
+pub use sample::{SampleFormat, infer};
+pub use split::char_position;
+
+use crate::Result;
+
+/// One statement of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParsedStatement {
+    /// Its text, without the `;` and what surrounds it.
+    pub text: String,
+    /// Characters of the whole text before it. Positions inside [`ParsedStatement::command`] count from its own
+    /// first character: add this to show one to a user.
+    pub offset: usize,
+    /// What it asks for.
+    pub command: Command,
+}
+
+/// What a statement asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// `CREATE STREAM name (…)`.
+    CreateStream {
+        /// What to create.
+        stream: StreamDraft,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `CREATE STREAM name FROM SAMPLE 'file'`.
+    CreateStreamFromSample {
+        /// What to create, but for its columns.
+        sample: SampleDraft,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `ALTER STREAM`; [`altered`] says what becomes of the definition.
+    AlterStream {
+        /// The stream.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// What to change.
+        action: AlterAction,
+    },
+    /// `DROP STREAM`.
+    DropStream {
+        /// The stream.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// Whether what depends on it goes too.
+        cascade: bool,
+    },
+    /// `SHOW STREAMS`.
+    ShowStreams {
+        /// The LIKE pattern that names must match.
+        like: Option<String>,
+    },
+    /// `DESCRIBE name`.
+    Describe {
+        /// The stream or table.
+        name: ObjectName,
+    },
+    /// `SHOW CREATE STREAM name`.
+    ShowCreate {
+        /// The stream.
+        name: ObjectName,
+    },
+    /// `COMMENT ON STREAM` and `COMMENT ON COLUMN`: an [`AlterAction::SetComment`], but for its reply.
+    Comment {
+        /// The stream.
+        name: ObjectName,
+        /// The column, unless it is about the stream itself.
+        column: Option<String>,
+        /// The text; `None` takes the comment away.
+        text: Option<String>,
+    },
+    /// `FLUSH`: move what is in the log to the lake now.
+    Flush {
+        /// The stream; all of them when it is not given.
+        name: Option<ObjectName>,
+    },
+    /// `SET name = value`.
+    Set {
+        /// The setting, in lower case unless quoted.
+        name: String,
+        /// The value, as SHOW would print it; `None` is DEFAULT.
+        value: Option<String>,
+        /// Whether it ends with the transaction.
+        local: bool,
+    },
+    /// `RESET name`, or `RESET ALL` without a name.
+    Reset {
+        /// The setting.
+        name: Option<String>,
+    },
+    /// `SHOW name`.
+    Show {
+        /// The setting, in lower case unless quoted.
+        name: String,
+    },
+    /// `SHOW ALL`.
+    ShowAll,
+    /// `BEGIN` or `START TRANSACTION`; the modes are read and not kept.
+    Begin {
+        /// The wire's command tag: `BEGIN` or `START TRANSACTION`.
+        tag: &'static str,
+    },
+    /// `COMMIT` or `END`.
+    Commit,
+    /// `ROLLBACK` or `ABORT`.
+    Rollback,
+    /// `SAVEPOINT name`.
+    Savepoint {
+        /// Its name.
+        name: String,
+    },
+    /// `RELEASE [SAVEPOINT] name`.
+    Release {
+        /// Its name.
+        name: String,
+    },
+    /// `ROLLBACK TO [SAVEPOINT] name`.
+    RollbackTo {
+        /// Its name.
+        name: String,
+    },
+    /// `DISCARD ALL` and its parts.
+    Discard {
+        /// The wire's command tag.
+        tag: &'static str,
+    },
+    /// `DEALLOCATE name`, or `DEALLOCATE ALL` without a name.
+    Deallocate {
+        /// The prepared statement.
+        name: Option<String>,
+    },
+    /// Something that clients send and that changes nothing here, such as `SET TRANSACTION` or `UNLISTEN *`.
+    Nothing {
+        /// The wire's command tag.
+        tag: &'static str,
+    },
+    /// Everything else, for the planner.
+    Sql(Box<Statement>),
+}
+
+/// What `ALTER STREAM` changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlterAction {
+    /// `ADD COLUMN`.
+    AddColumn {
+        /// The column.
+        column: Column,
+        /// Its checks.
+        checks: Vec<Check>,
+        /// Whether an existing column is left alone.
+        if_not_exists: bool,
+    },
+    /// `SET (…)` and `RESET (…)`.
+    SetOptions(Vec<OptionChange>),
+    /// `COMMENT ON`.
+    SetComment {
+        /// The column, unless it is about the stream itself.
+        column: Option<String>,
+        /// The text; `None` takes the comment away.
+        text: Option<String>,
+    },
+}
+
+/// Parses a text into its statements. An empty text gives none.
+pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
+    split::split(sql)?.into_iter().map(statement::parse_one).collect()
+}

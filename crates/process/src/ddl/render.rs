@@ -1,0 +1,85 @@
+//! Owns the way back: a stream's definition as the statement that makes it.
+
+use std::fmt::Write;
+
+use millstream_catalog::{Column, DataType, Durability, REST_COLUMN, Stream, StreamOptions, quoted};
+
+use super::options::{render_bytes, render_duration};
+
+/// The CREATE STREAM that gives this definition; [`super::parse`] reads it back to the same.
+pub fn render_create(stream: &Stream) -> String {
+    let mut sql = format!("CREATE STREAM {} (", rendered_name(stream));
+    let implied = |c: &Column| stream.options.rest && *c == Column::new(REST_COLUMN, DataType::Json);
+    let mut entries: Vec<String> = stream.columns.iter().filter(|c| !implied(c)).map(column).collect();
+    entries.extend(stream.checks.iter().map(|c| format!("CONSTRAINT {} CHECK ({})", quoted(&c.name), c.expr)));
+    entries.extend(stream.watermark.iter().map(|w| format!("WATERMARK FOR {} AS {}", quoted(&w.column), w.expr)));
+    for (i, entry) in entries.iter().enumerate() {
+        let comma = if i + 1 < entries.len() { "," } else { "" };
+        let _ = write!(sql, "\n  {entry}{comma}");
+    }
+    sql.push_str("\n)");
+    if !stream.partition_by.is_empty() {
+        let columns: Vec<_> = stream.partition_by.iter().map(|c| quoted(c)).collect();
+        let _ = write!(sql, "\nPARTITION BY ({})", columns.join(", "));
+    }
+    if let Some(comment) = &stream.comment {
+        let _ = write!(sql, "\nCOMMENT {}", literal(comment));
+    }
+    let options = options(&stream.options);
+    if !options.is_empty() {
+        let _ = write!(sql, "\nWITH ({})", options.join(", "));
+    }
+    sql
+}
+
+fn rendered_name(stream: &Stream) -> String {
+    let name = quoted(stream.name.name());
+    match stream.name.schema() {
+        millstream_catalog::DEFAULT_SCHEMA => name,
+        schema => format!("{}.{name}", quoted(schema)),
+    }
+}
+
+fn column(column: &Column) -> String {
+    let mut sql = format!("{} {}", quoted(&column.name), column.data_type);
+    if !column.nullable {
+        sql.push_str(" NOT NULL");
+    }
+    if let Some(default) = &column.default {
+        let _ = write!(sql, " DEFAULT {default}");
+    }
+    if let Some(comment) = &column.comment {
+        let _ = write!(sql, " COMMENT {}", literal(comment));
+    }
+    sql
+}
+
+/// The options that are not at their defaults.
+fn options(options: &StreamOptions) -> Vec<String> {
+    let default = StreamOptions::default();
+    let mut parts = Vec::new();
+    if options.partitions != default.partitions {
+        parts.push(format!("partitions = {}", options.partitions));
+    }
+    if let Some(ms) = options.retention_ms {
+        parts.push(format!("retention = '{}'", render_duration(ms)));
+    }
+    if let Some(bytes) = options.retention_bytes {
+        parts.push(format!("retention_size = '{}'", render_bytes(bytes)));
+    }
+    if options.durability == Durability::Os {
+        parts.push("durability = 'os'".to_owned());
+    }
+    if options.rest {
+        parts.push("rest = true".to_owned());
+    }
+    if let Some(ms) = options.lake_retention_ms {
+        parts.push(format!("lake_retention = '{}'", render_duration(ms)));
+    }
+    parts
+}
+
+/// A string literal.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

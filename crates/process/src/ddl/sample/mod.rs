@@ -1,0 +1,162 @@
+//! Owns CREATE STREAM … FROM SAMPLE: columns found in a piece of a file.
+//!
+//! Every row is read and each column gets the narrowest type that takes all of its values (see [`shape`]). Nothing is
+//! declared NOT NULL: a sample shows what was there, not what will come.
+
+mod json;
+mod shape;
+mod text;
+
+use arrow::array::AsArray;
+use arrow::csv::ReaderBuilder;
+use arrow::csv::reader::Format;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
+use millstream_catalog::fault::Code;
+use millstream_catalog::{Column, ObjectName, Stream, StreamId, StreamOptions};
+use uuid::Uuid;
+
+use self::shape::Shape;
+use crate::{Error, Result};
+
+/// How a sample is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SampleFormat {
+    /// A JSON object per line, or one array of objects.
+    Ndjson,
+    /// Comma-separated values under a header.
+    Csv,
+}
+
+impl SampleFormat {
+    /// The format of that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
+    /// The format that a file's name tells.
+    pub(super) fn of_path(path: &str) -> Option<Self> {
+        let (_, extension) = path.rsplit_once('.')?;
+        Self::named(extension)
+    }
+}
+
+/// The columns of a sample, in the order in which they first appear. Cut a long file behind one of its lines.
+pub fn infer(sample: &[u8], format: SampleFormat) -> Result<Vec<Column>> {
+    let fields = match format {
+        SampleFormat::Ndjson => json::fields(sample)?,
+        SampleFormat::Csv => csv_fields(sample)?,
+    };
+    if fields.is_empty() {
+        return Err(invalid("the sample has no rows with fields, there is nothing to find columns in"));
+    }
+    let columns: Vec<Column> =
+        fields.into_iter().map(|(name, shape)| Column::new(name, shape.into_data_type())).collect();
+    check(&columns)?;
+    Ok(columns)
+}
+
+/// Refuses what no stream could have, with the definition's own messages.
+fn check(columns: &[Column]) -> Result<()> {
+    let stream = Stream {
+        id: StreamId(Uuid::nil()),
+        name: ObjectName::public("sample")?,
+        columns: columns.to_vec(),
+        checks: Vec::new(),
+        watermark: None,
+        partition_by: Vec::new(),
+        options: StreamOptions::default(),
+        comment: None,
+        version: 1,
+        created_at_ms: 0,
+    };
+    Ok(stream.validate()?)
+}
+
+fn csv_fields(sample: &[u8]) -> Result<Vec<(String, Shape)>> {
+    let broken = |e: arrow::error::ArrowError| invalid(format!("the sample is not CSV with a header: {e}"));
+    let format = Format::default().with_header(true);
+    let (header, _) = format.infer_schema(sample, Some(0)).map_err(broken)?;
+    let names: Vec<String> = header.fields().iter().map(|f| f.name().trim().to_owned()).collect();
+    let text = Schema::new(names.iter().map(|n| Field::new(n, ArrowType::Utf8, true)).collect::<Vec<_>>());
+    let reader = ReaderBuilder::new(text.into()).with_header(true).build(sample).map_err(broken)?;
+    let mut shapes = vec![Shape::Unknown; names.len()];
+    for batch in reader {
+        let batch = batch.map_err(broken)?;
+        for (shape, column) in shapes.iter_mut().zip(batch.columns()) {
+            for cell in column.as_string::<i32>().iter().flatten().filter(|c| !c.is_empty()) {
+                shape.widen(Shape::of_cell(cell));
+            }
+        }
+    }
+    // A CSV cell is text when nothing narrower is seen; JSON would show its quotes.
+    let cells = shapes.into_iter().map(Shape::or_text);
+    Ok(names.into_iter().zip(cells).collect())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::rejected(Code::InvalidValue, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(sample: &str, format: SampleFormat) -> String {
+        let columns = infer(sample.as_bytes(), format).unwrap();
+        columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn each_column_gets_the_narrowest_type_that_takes_every_value() {
+        let sample = r#"
+            {"n": 1, "x": 1, "b": true, "d": "2013-01-01", "t": "2013-01-01T05:00:00", "z": "2013-01-01T05:00:00Z"}
+            {"n": 2, "x": 1.5, "u": "0b7b8a7e-0f0f-4c3c-9d4b-1c2d3e4f5a6b", "d": "2013-01-01T10:00:00", "e": "", "n2": null}
+            {"n": 18446744073709551615, "z": "2013-01-01 05:00:00.25+01:00", "m": 1, "h": "12:30:00", "n2": [1, 2.5]}
+            {"m": "one", "e": "x", "o": {"a": 1, "b": {"c": "x"}}, "l": [{"k": 1}, {"k": 2, "v": null}]}
+        "#;
+        let lines: Vec<_> = sample.lines().map(str::trim).collect();
+        assert_eq!(
+            found(&lines.join("\n"), SampleFormat::Ndjson),
+            "n decimal(20,0), x double precision, b boolean, d timestamp, t timestamp, z timestamptz, u uuid, e text, \
+             n2 double precision[], m json, h time, o row(a bigint, b row(c text)), l row(k bigint, v json)[]"
+        );
+    }
+
+    #[test]
+    fn an_array_of_objects_is_a_sample_too() {
+        assert_eq!(found("[{\"a\": 1},\n {\"b\": \"x\"}]", SampleFormat::Ndjson), "a bigint, b text");
+    }
+
+    #[test]
+    fn a_csv_sample_is_typed_by_its_cells() {
+        let sample = "id,price,on,at,zip,none\n1,1.5,true,2013-01-01 05:00:00,00501,\n2,2,false,,10001,\n";
+        assert_eq!(
+            found(sample, SampleFormat::Csv),
+            "id bigint, price double precision, on boolean, at timestamp, zip text, none text"
+        );
+    }
+
+    #[test]
+    fn a_sample_that_does_not_parse_is_refused_with_its_line() {
+        let error = infer(b"{\"a\": 1}\n{\"a\": \n", SampleFormat::Ndjson).unwrap_err().to_string();
+        assert!(error.starts_with("the sample's line 2"), "{error}");
+        let error = infer(b"{\"a\": 1}\n[1]\n", SampleFormat::Ndjson).unwrap_err().to_string();
+        assert_eq!(error, "the sample's line 2 is not a JSON object");
+        let error = infer(b"a,b\n1,2,3\n", SampleFormat::Csv).unwrap_err().to_string();
+        assert!(error.starts_with("the sample is not CSV with a header"), "{error}");
+        for empty in ["", "\n\n", "{}\n", "[]"] {
+            let error = infer(empty.as_bytes(), SampleFormat::Ndjson).unwrap_err().to_string();
+            assert!(error.contains("there is nothing to find columns in"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_case_alone_are_refused() {
+        let error = infer(b"{\"id\": 1, \"ID\": 2}", SampleFormat::Ndjson).unwrap_err().to_string();
+        assert!(error.contains("named twice"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Owns the choice of a statement's reader by its first words.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use millstream_catalog::fault::Code;
+
+use super::alter::alter_stream;
+use super::create::create_stream;
+use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
+use super::session;
+use super::split::Piece;
+use super::suggest::nearest;
+use super::{Command, ParsedStatement};
+use crate::{Error, Result};
+
+/// Parses one statement.
+pub(super) fn parse_one(piece: Piece<'_>) -> Result<ParsedStatement> {
+    let (text, offset) = (piece.text, piece.offset);
+    let mut cursor = Cursor::new(Piece { text, offset, tokens: piece.tokens.clone() });
+    let command = match own(&mut cursor)? {
+        Some(command) => {
+            cursor.expect_end()?;
+            command
+        }
+        None => library(piece)?,
+    };
+    Ok(ParsedStatement { text: text.to_owned(), offset, command })
+}
+
+/// The statement, if its first words make it one of Millstream's own.
+fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
+    if let Some(command) = stream_statement(cursor)? {
+        return Ok(Some(command));
+    }
+    if cursor.is_words(&["describe"]) || cursor.is_words(&["desc"]) {
+        return describe(cursor);
+    }
+    if cursor.take_words(&["comment", "on"]) {
+        return comment(cursor).map(Some);
+    }
+    if cursor.take_word("flush") {
+        let name = if cursor.at_end() {
+            None
+        } else {
+            cursor.take_word("stream");
+            Some(cursor.object_name("a stream name")?)
+        };
+        return Ok(Some(Command::Flush { name }));
+    }
+    session::statement(cursor)
+}
+
+fn stream_statement(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
+    if cursor.is_words(&["create", "or", "replace", "stream"]) {
+        let message = "a stream cannot be replaced, its history would be lost: use ALTER STREAM, or DROP STREAM first";
+        return Err(cursor.error(Code::Unsupported, message));
+    }
+    if cursor.take_words(&["create", "stream"]) {
+        return create_stream(cursor).map(Some);
+    }
+    if cursor.take_words(&["alter", "stream"]) {
+        return alter_stream(cursor).map(Some);
+    }
+    if cursor.take_words(&["drop", "stream"]) {
+        return drop_stream(cursor).map(Some);
+    }
+    if cursor.take_words(&["show", "streams"]) {
+        let like = if cursor.take_word("like") { Some(cursor.string("a pattern in quotes")?) } else { None };
+        return Ok(Some(Command::ShowStreams { like }));
+    }
+    if cursor.take_words(&["show", "create", "stream"]) {
+        return Ok(Some(Command::ShowCreate { name: cursor.object_name("a stream name")? }));
+    }
+    Ok(None)
+}
+
+fn drop_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let if_exists = cursor.take_words(&["if", "exists"]);
+    let name = cursor.own_name("a stream name")?;
+    if cursor.peek().token == Token::Comma {
+        return Err(cursor.error(Code::SyntaxError, "DROP STREAM takes one stream, write a statement for each"));
+    }
+    let cascade = cursor.take_word("cascade");
+    if !cascade {
+        cursor.take_word("restrict");
+    }
+    Ok(Command::DropStream { name, if_exists, cascade })
+}
+
+/// `DESCRIBE name`; DESCRIBE of a query is the library's.
+fn describe(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
+    let n = if cursor.is_nth_word(1, "stream") && matches!(cursor.peek_nth(2), Token::Word(_)) { 2 } else { 1 };
+    let queries = ["select", "with", "values", "table", "extended", "formatted", "insert"];
+    if n == 1 && queries.iter().any(|word| cursor.is_nth_word(1, word)) && *cursor.peek_nth(2) != Token::EOF {
+        return Ok(None);
+    }
+    (0..n).for_each(|_| cursor.advance());
+    Ok(Some(Command::Describe { name: cursor.object_name("a stream name")? }))
+}
+
+fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let (name, column) = if cursor.take_word("stream") {
+        (cursor.own_name("a stream name")?, None)
+    } else if cursor.take_word("column") {
+        let at = cursor.location();
+        let mut parts = cursor.dotted("stream.column")?;
+        let column = parts.pop();
+        if parts.is_empty() {
+            return Err(cursor.error_at(Code::SyntaxError, "expected stream.column", at));
+        }
+        let name = cursor.to_object_name(&parts, at)?;
+        if name.is_system() {
+            return Err(cursor.error_at(Code::Denied, format!("{name} is the platform's own"), at));
+        }
+        (name, column)
+    } else {
+        return Err(cursor.expected("STREAM or COLUMN"));
+    };
+    cursor.expect_word("IS")?;
+    let text = if cursor.take_word("null") { None } else { Some(cursor.string("the text in quotes, or NULL")?) };
+    Ok(Command::Comment { name, column, text: text.filter(|t| !t.is_empty()) })
+}
+
+/// Every other statement, by the library.
+fn library(piece: Piece<'_>) -> Result<Command> {
+    let Piece { text, offset, tokens } = piece;
+    let first = tokens.first().map(|t| t.token.clone());
+    let dialect = PostgreSqlDialect {};
+    let convert = |e: DataFusionError| parser_error(e, text, offset);
+    let mut parser =
+        DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH).build().map_err(convert)?;
+    let mut statements = parser.parse_statements().map_err(|e| guess(convert(e), first.as_ref()))?;
+    match statements.pop_front() {
+        Some(statement) if statements.is_empty() => Ok(Command::Sql(Box::new(statement))),
+        _ => Err(Error::rejected(Code::SyntaxError, "expected one statement")),
+    }
+}
+
+fn parser_error(error: DataFusionError, text: &str, offset: usize) -> Error {
+    match error {
+        DataFusionError::SQL(error, _) => syntax_error(*error, text, offset),
+        DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => {
+            parser_error(*inner, text, offset)
+        }
+        other => {
+            let message = other.strip_backtrace();
+            Error::Rejected { code: Code::SyntaxError, message, hint: None, position: None }
+        }
+    }
+}
+
+/// Adds what a misspelt first word was meant to be.
+fn guess(error: Error, first: Option<&Token>) -> Error {
+    const STARTS: &[&str] = &[
+        "select", "insert", "create", "alter", "drop", "show", "describe", "comment", "explain", "with", "values",
+        "set", "begin", "commit", "rollback", "flush", "delete", "update", "copy",
+    ];
+    let Error::Rejected { code, message, hint: None, position } = error else { return error };
+    let hint = match first {
+        Some(Token::Word(word)) if !STARTS.contains(&word.value.to_lowercase().as_str()) => {
+            nearest(&word.value, STARTS.iter().copied()).map(|s| format!("did you mean {}?", s.to_uppercase()))
+        }
+        _ => None,
+    };
+    Error::Rejected { code, message, hint, position }
+}
