@@ -14,7 +14,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use millstream_catalog::Positions;
+use millstream_catalog::{Durability, Positions};
 use tokio::sync::watch;
 
 use crate::Result;
@@ -142,6 +142,13 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Replaces the retention limits: rows younger than `retention_ms` are kept, trims notwithstanding, unless the
     /// log is larger than `retention_bytes`. `None` for both keeps nothing beyond the last trim.
     fn set_retention(&self, retention_ms: Option<u64>, retention_bytes: Option<u64>);
+    /// Changes when appends are acknowledged, from the next commit on.
+    fn set_durability(&self, _durability: Durability) {}
+    /// Makes everything acknowledged so far as durable as an fsync does. Call it before rows are copied to a place
+    /// that outlives a crash of the machine: a log without fsync could else lose them, and give their offsets again.
+    async fn sync(&self) -> Result<()> {
+        Ok(())
+    }
     /// Figures.
     fn stats(&self) -> LogStats;
     /// Finishes what was accepted and refuses everything after it.

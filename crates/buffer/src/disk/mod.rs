@@ -87,7 +87,7 @@
 //! 4. syncs what it found before it shows it: rows read once are not lost later.
 //!
 //! An unacknowledged append may be there or not, wholly. Without fsync a crash of the machine may cost the tail since
-//! the last segment's beginning; the same rules cut it.
+//! the last [`Log::sync`]; the same rules cut it. Its offsets are given again: who copies rows elsewhere syncs first.
 //!
 //! # When the disk fails
 //!
@@ -208,7 +208,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     partitions: u32,
-    durability: Durability,
+    durability: RwLock<Durability>,
     segment_bytes: u64,
     key_limit: usize,
     compression: Compression,
@@ -364,7 +364,7 @@ fn share(options: DiskLogOptions, segments: &[Arc<Segment>], end: &Positions, ne
         disk: options.disk,
         clock: options.clock,
         partitions: options.partitions,
-        durability: options.durability,
+        durability: RwLock::new(options.durability),
         segment_bytes: options.segment_bytes,
         key_limit: options.key_limit,
         compression: options.compression,
@@ -424,6 +424,14 @@ impl Log for DiskLog {
 
     fn set_retention(&self, retention_ms: Option<u64>, retention_bytes: Option<u64>) {
         *self.shared.retention.lock() = Retention { ms: retention_ms, bytes: retention_bytes };
+    }
+
+    fn set_durability(&self, durability: Durability) {
+        *self.shared.durability.write() = durability;
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.ask(Request::Sync).await
     }
 
     fn stats(&self) -> LogStats {

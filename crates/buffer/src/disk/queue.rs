@@ -81,6 +81,7 @@ pub(super) enum Request {
     Append(Submission),
     SetSchema(SchemaRef, oneshot::Sender<Result<()>>),
     Trim(Positions, oneshot::Sender<Result<()>>),
+    Sync(oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<Result<()>>),
 }
 

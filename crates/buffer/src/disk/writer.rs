@@ -109,6 +109,10 @@ impl Writer {
                 let trimmed = self.trim(&upto);
                 answer(reply, trimmed);
             }
+            Request::Sync(reply) => {
+                let synced = self.sync_if_behind();
+                answer(reply, synced);
+            }
             Request::Close(reply) => {
                 let closed = self.close();
                 answer(reply, closed);
@@ -147,7 +151,7 @@ impl Writer {
         let marks = std::mem::take(&mut group.marks);
         let (header, length) = self.entry_header(&parts, marks);
         self.write_entry(&header, &parts, length)?;
-        if self.shared.durability == Durability::Fsync {
+        if *self.shared.durability.read() == Durability::Fsync {
             self.sync_active(header.sequence + 1)?;
         }
         self.publish(group, header, parts, length);
@@ -211,6 +215,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes durable what is not: without fsync, entries are acknowledged before they are.
+    fn sync_if_behind(&mut self) -> Result<()> {
+        self.shared.check_writable()?;
+        let next_sequence = self.active.extent.next_sequence;
+        if self.durable_sequence < next_sequence { self.sync_active(next_sequence) } else { Ok(()) }
+    }
+
     /// Shows an entry to readers and remembers its keys.
     fn publish(&mut self, group: &Group, header: EntryHeader, parts: Vec<(GroupPart, Encoded)>, length: u64) {
         let position = self.active.extent.data_len;
@@ -264,9 +275,7 @@ impl Writer {
 
     /// Begins a new segment. The old one is whole on disk before the new one is there, and has its index after.
     pub(super) fn roll(&mut self) -> Result<()> {
-        if self.shared.durability == Durability::Os {
-            self.sync_active(self.active.extent.next_sequence)?;
-        }
+        self.sync_if_behind()?;
         let schema = self.shared.encoder.read().schema.clone();
         if !self.has_entries() {
             self.disown_index()?;

@@ -149,3 +149,21 @@ fn a_slice_of_something_large_does_not_keep_it_in_memory() {
     }
     assert_eq!(numbers(&log, 0), (0..2010).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_was_synced_survives_without_fsync() {
+    for seed in 0..20 {
+        let mut bench = Bench::new();
+        let log = bench.open();
+        log.set_durability(Durability::Os);
+        bench.fill(&log, 0, 10);
+        futures::executor::block_on(log.sync()).unwrap();
+        bench.fill(&log, 100, 5);
+        bench.disk.cut_power_after(0);
+        drop(log);
+        bench.disk = bench.disk.after_crash(seed);
+        let found = numbers(&bench.open(), 0);
+        assert!(found.len() >= 100);
+        assert_eq!(found, (0..found.len() as i64).collect::<Vec<_>>());
+    }
+}
