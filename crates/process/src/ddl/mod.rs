@@ -17,6 +17,7 @@
 //! ```
 
 mod alter;
+mod cast_type;
 mod column_type;
 mod create;
 mod cursor;
@@ -36,6 +37,7 @@ use datafusion::sql::parser::Statement;
 use millstream_catalog::{Check, Column, ObjectName};
 
 pub use alter::altered;
+pub use cast_type::CastTypes;
 pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
 pub use render::render_create;
