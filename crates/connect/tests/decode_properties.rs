@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 fn stream(columns: Vec<Column>) -> Stream {
     Stream {
         id: StreamId(uuid::Uuid::nil()),
-        name: ObjectName::public("s").unwrap(),
+        name: ObjectName::public("s").expect("a good name"),
         columns,
         checks: Vec::new(),
         watermark: None,
@@ -179,7 +179,7 @@ fn written(row: &Row, style: usize) -> String {
     ];
     fields.rotate_left(style % 5);
     let (blank, colon) = [("", ":"), (" ", " : ")][style % 2];
-    let fields = fields.iter().filter(|(_, value)| style % 3 > 0 || !value.is_null());
+    let fields = fields.iter().filter(|(_, value)| !style.is_multiple_of(3) || !value.is_null());
     let fields: Vec<String> = fields.map(|(name, value)| format!("{blank}\"{name}\"{colon}{value}")).collect();
     format!("{{{}}}", fields.join(","))
 }

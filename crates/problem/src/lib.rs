@@ -21,8 +21,13 @@ use serde_json::{Map, Value};
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A failure on its way to an HTTP client. Any [`Fault`] turns into one with `?`.
+///
+/// It is one pointer wide, so that results with it stay cheap to pass on.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Content>);
+
+#[derive(Debug, Clone)]
+struct Content {
     code: Code,
     detail: String,
     hint: Option<String>,
@@ -35,7 +40,7 @@ pub struct Problem {
 impl Problem {
     /// A failure that is found at the door itself.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Content {
             code,
             detail: detail.into(),
             hint: None,
@@ -43,7 +48,7 @@ impl Problem {
             retry_after: code.retry_after(),
             members: Map::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// What an error of a deeper room is to the client. Where a part of the platform failed, its causes are told too.
@@ -53,56 +58,61 @@ impl Problem {
         if matches!(code.kind(), Kind::Unavailable | Kind::Corrupt | Kind::Internal) {
             append_causes(&mut detail, fault);
         }
-        Self { hint: fault.hint(), position: fault.position(), ..Self::new(code, detail) }
+        let mut problem = Self::new(code, detail);
+        problem.0.hint = fault.hint();
+        problem.0.position = fault.position();
+        problem
     }
 
     /// Adds what to do about it.
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
     }
 
     /// Adds a 1-based character position in the request's SQL text.
-    pub fn position(self, position: usize) -> Self {
-        Self { position: Some(position), ..self }
+    pub fn position(mut self, position: usize) -> Self {
+        self.0.position = Some(position);
+        self
     }
 
     /// Adds an extension member, such as the line a row stood on.
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
+        self.0.members.insert(name.to_owned(), value.into());
         self
     }
 
     /// Adds a response header, such as `Allow`.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// The failure's row in the table of failures.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The body.
     pub fn to_json(&self) -> Value {
-        let code = self.code.name();
+        let code = self.0.code.name();
         let mut body = Map::new();
         body.insert("type".into(), format!("urn:millstream:problem:{code}").into());
         body.insert("title".into(), code.replace('_', " ").into());
-        body.insert("status".into(), self.code.http_status().into());
+        body.insert("status".into(), self.0.code.http_status().into());
         body.insert("code".into(), code.into());
-        body.insert("sqlstate".into(), self.code.sqlstate().into());
-        body.insert("detail".into(), self.detail.clone().into());
-        if let Some(hint) = &self.hint {
+        body.insert("sqlstate".into(), self.0.code.sqlstate().into());
+        body.insert("detail".into(), self.0.detail.clone().into());
+        if let Some(hint) = &self.0.hint {
             body.insert("hint".into(), hint.clone().into());
         }
-        if let Some(position) = self.position {
+        if let Some(position) = self.0.position {
             body.insert("position".into(), position.into());
         }
-        if let Some(after) = self.retry_after {
+        if let Some(after) = self.0.retry_after {
             body.insert("retry_after".into(), after.as_secs().max(1).into());
         }
-        body.extend(self.members.clone());
+        body.extend(self.0.members.clone());
         Value::Object(body)
     }
 }
@@ -117,13 +127,13 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() =
-            StatusCode::from_u16(self.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Some(after) = self.retry_after {
+        if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
-        headers.extend(self.headers);
+        headers.extend(self.0.headers);
         response
     }
 }

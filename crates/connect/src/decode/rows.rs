@@ -232,7 +232,7 @@ impl<'p> RowBuilder<'p> {
 
     /// Forgets the row that is being read and notes why; it stood at `start..end` in the body.
     #[cold]
-    pub fn reject(&mut self, refusal: Box<Refusal>, body: &[u8], start: usize, end: usize) {
+    pub fn reject(&mut self, refusal: Refusal, body: &[u8], start: usize, end: usize) {
         self.rollback();
         let at = refusal.at.unwrap_or(start).clamp(start, end.max(start));
         let line_start = memchr::memrchr(b'\n', &body[..at]).map_or(0, |newline| newline + 1);

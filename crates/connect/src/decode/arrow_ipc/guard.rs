@@ -18,8 +18,8 @@ pub(super) fn check(body: &[u8], limit_bytes: usize) -> Result<(), Error> {
     let mut rest = body;
     let mut total = 0usize;
     let mut messages = 0;
-    while let Some((metadata, after)) = next_metadata(rest)? {
-        let message = root_as_message(metadata).map_err(|e| broken(format!("message {messages} is damaged: {e}")))?;
+    while let Some(Metadata { bytes, after }) = next_metadata(rest)? {
+        let message = root_as_message(bytes).map_err(|e| broken(format!("message {messages} is damaged: {e}")))?;
         let length = usize::try_from(message.bodyLength()).map_err(|_| broken("a message has a negative length"))?;
         let data = after.get(..length).ok_or_else(|| broken(format!("it breaks off in message {messages}")))?;
         rest = &after[length..];
@@ -39,8 +39,14 @@ pub(super) fn check(body: &[u8], limit_bytes: usize) -> Result<(), Error> {
     if messages == 0 { Err(broken("it has no schema")) } else { Ok(()) }
 }
 
-/// The next message's metadata and what follows it; `None` at the stream's end.
-fn next_metadata(rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, Error> {
+/// A message's description, and what follows it.
+struct Metadata<'a> {
+    bytes: &'a [u8],
+    after: &'a [u8],
+}
+
+/// The next message's description; `None` at the stream's end.
+fn next_metadata(rest: &[u8]) -> Result<Option<Metadata<'_>>, Error> {
     let Some((mut length, mut rest)) = rest.split_first_chunk::<4>() else {
         return if rest.is_empty() { Ok(None) } else { Err(broken("it breaks off between messages")) };
     };
@@ -51,7 +57,8 @@ fn next_metadata(rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, Error> {
     if length == 0 {
         return Ok(None);
     }
-    rest.split_at_checked(length).map(Some).ok_or_else(|| broken("it breaks off in a message's description"))
+    let split = rest.split_at_checked(length).map(|(bytes, after)| Some(Metadata { bytes, after }));
+    split.ok_or_else(|| broken("it breaks off in a message's description"))
 }
 
 /// What a batch's compressed buffers unpack to; 0 when they are not compressed.

@@ -29,7 +29,10 @@ fn run(columns: Vec<Column>, body: &[u8]) -> Result<Decoded, Error> {
     decode_body(&Plan::new(&stream(columns)), Format::ArrowStream, body, DecodeLimits::default())
 }
 
-fn one(array: impl Array + 'static, data_type: DataType) -> Result<(Vec<String>, Vec<(u64, Code)>), Error> {
+/// Kept values, and the rows and codes of those that are not.
+type Outcome = (Vec<String>, Vec<(u64, Code)>);
+
+fn one(array: impl Array + 'static, data_type: DataType) -> Result<Outcome, Error> {
     let body = written(&[batch(vec![("v", Arc::new(array))])], None);
     let decoded = run(vec![Column::new("v", data_type)], &body)?;
     let rejected = decoded.rejected.iter().map(|r| (r.line, r.code)).collect();
