@@ -34,7 +34,7 @@ pub(crate) fn decode(plan: &Plan, body: &[u8], limits: DecodeLimits) -> Result<D
     let decoded = batches.iter().map(|batch| decoder.batch(batch)).collect::<Result<Vec<_>, _>>()?;
     let batch = concat_batches(&plan.schema, &decoded)?;
     let missing = plan.columns.iter().map(|column| match batches.first() {
-        Some(first) if column.defaulted && first.column_by_name(&column.name).is_none() => {
+        Some(first) if column.tracked && first.column_by_name(&column.name).is_none() => {
             Some(BooleanBuffer::new_set(batch.num_rows()))
         }
         _ => None,

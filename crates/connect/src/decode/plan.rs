@@ -9,15 +9,19 @@ use millstream_catalog::{DataType, REST_COLUMN, Stream};
 /// Up to this many names, looking through them one by one beats hashing.
 const LINEAR_NAMES: usize = 8;
 
+/// Bytes that the place of a row takes, and the note that it lacks a column.
+const NOTE_BYTES: usize = 8;
+
 /// A stream's definition as the decoders use it.
 #[derive(Debug)]
 pub struct Plan {
+    version: u32,
     pub(crate) schema: SchemaRef,
     pub(crate) columns: Vec<PlannedColumn>,
     pub(crate) keys: Keys,
     /// The column that keeps unknown fields.
     pub(crate) rest: Option<usize>,
-    /// Bytes that a row takes at least, decoded.
+    /// Bytes that a row takes at least, decoded: its columns, its place, and a note for each column it lacks.
     pub(crate) row_bytes: usize,
 }
 
@@ -26,8 +30,8 @@ pub struct Plan {
 pub(crate) struct PlannedColumn {
     pub name: String,
     pub data_type: DataType,
-    /// Whether a row that does not give it takes a default, so that giving NULL must be told from not giving it.
-    pub defaulted: bool,
+    /// Whether giving NULL must be told from not giving it: there is a default to take, or NULL is refused.
+    pub tracked: bool,
 }
 
 impl Plan {
@@ -40,14 +44,20 @@ impl Plan {
             .map(|c| PlannedColumn {
                 name: c.name.clone(),
                 data_type: c.data_type.clone(),
-                defaulted: c.default.is_some(),
+                tracked: c.default.is_some() || !c.nullable,
             })
             .collect();
         let rest = stream.options.rest.then(|| columns.iter().position(|c| c.name == REST_COLUMN)).flatten();
         let names = columns.iter().map(|c| c.name.as_str());
         let keys = Keys::new(names.enumerate().filter(|(i, _)| Some(*i) != rest));
-        let row_bytes = columns.iter().map(|c| fixed_bytes(&c.data_type)).sum();
-        Self { schema: Arc::new(Schema::new(fields)), columns, keys, rest, row_bytes }
+        let noted = columns.iter().filter(|c| c.tracked).count() + 1;
+        let row_bytes = columns.iter().map(|c| fixed_bytes(&c.data_type)).sum::<usize>() + noted * NOTE_BYTES;
+        Self { version: stream.version, schema: Arc::new(Schema::new(fields)), columns, keys, rest, row_bytes }
+    }
+
+    /// The version of the definition that it was made for.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The columns' names, types and order, every one nullable.

@@ -22,7 +22,7 @@ const CUT_TEXT_BYTES: usize = 64 << 10;
 pub struct Decoded {
     /// The rows that could be decoded: the stream's columns, every one nullable.
     pub batch: RecordBatch,
-    /// Per column, which rows did not give it; only for columns with a default.
+    /// Per column, which rows did not give it; only for columns with a default and those that take no NULL.
     pub missing: Vec<Option<BooleanBuffer>>,
     /// Where the decoded rows stood.
     pub origins: Origins,
@@ -198,7 +198,7 @@ impl<'p> RowBuilder<'p> {
         for (i, column) in self.columns.iter_mut().enumerate() {
             if column.len() == row {
                 column.append_null();
-                if self.plan.columns[i].defaulted {
+                if self.plan.columns[i].tracked {
                     self.missing[i].mark(row);
                 }
             }

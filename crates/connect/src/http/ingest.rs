@@ -37,7 +37,7 @@ pub(super) struct Door {
     requests: Semaphore,
     /// Large bodies that may be decoded at once.
     decoders: Semaphore,
-    plans: RwLock<HashMap<StreamId, (u32, Arc<Plan>)>>,
+    plans: RwLock<HashMap<StreamId, Arc<Plan>>>,
 }
 
 impl Door {
@@ -55,8 +55,8 @@ impl Door {
 
     fn plan(&self, stream: &Stream) -> Arc<Plan> {
         let plans = self.plans.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((version, plan)) = plans.get(&stream.id)
-            && *version == stream.version
+        if let Some(plan) = plans.get(&stream.id)
+            && plan.version() == stream.version
         {
             return Arc::clone(plan);
         }
@@ -66,7 +66,7 @@ impl Door {
         if plans.len() >= MAX_PLANS {
             plans.clear();
         }
-        plans.insert(stream.id, (stream.version, Arc::clone(&plan)));
+        plans.insert(stream.id, Arc::clone(&plan));
         plan
     }
 }

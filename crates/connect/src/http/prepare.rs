@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use millstream_catalog::fault::Code;
 use millstream_problem::Problem;
-use millstream_process::{QuarantinedRow, Rows, StreamHandle};
+use millstream_process::{Admitted, QuarantinedRow, Rows, StreamHandle};
 
 use super::budget::Charge;
 use super::reply::RowError;
@@ -41,10 +41,8 @@ impl Work {
     pub fn prepare(mut self) -> Result<Prepared, Problem> {
         let body = self.unpacked()?;
         let format = self.format.unwrap_or_else(|| request::detected(&body));
-        let decoded = decode(&self.plan, format, &body, self.limits)?;
-        let unknown_fields = decoded.unknown_fields;
-        let Decoded { batch, missing, origins, rejected, .. } = decoded;
-        let admitted = self.stream.admit(Rows { batch, missing })?;
+        let (decoded, admitted) = self.admitted(format, &body)?;
+        let Decoded { origins, rejected, unknown_fields, .. } = decoded;
         let mut refused: Vec<Refused> = rejected
             .into_iter()
             .map(|r| Refused::new(format, r.line, r.column, r.field, r.code, r.reason, r.text))
@@ -57,6 +55,24 @@ impl Work {
         refused.sort_by_key(|r| r.error.line);
         let (errors, quarantined) = refused.into_iter().map(|r| (r.error, r.row)).unzip();
         Ok(Prepared { batch: admitted.batch, quarantined, errors, unknown_fields })
+    }
+
+    /// Decodes and admits. When the stream is altered in between, rows of the old definition may not be admitted: they
+    /// are decoded once more, by the new one.
+    fn admitted(&mut self, format: Format, body: &[u8]) -> Result<(Decoded, Admitted), Problem> {
+        loop {
+            let decoded = decode(&self.plan, format, body, self.limits)?;
+            let rows = Rows { batch: decoded.batch.clone(), missing: decoded.missing.clone() };
+            let error = match self.stream.admit(rows) {
+                Ok(admitted) => return Ok((decoded, admitted)),
+                Err(error) => error,
+            };
+            let definition = self.stream.definition();
+            if definition.version <= self.plan.version() {
+                return Err(error.into());
+            }
+            self.plan = Arc::new(Plan::new(&definition));
+        }
     }
 
     fn unpacked(&mut self) -> Result<Bytes, Problem> {
