@@ -1,6 +1,7 @@
 //! Owns the index file beside a segment: where its parts and keys are, so that opening a log reads no batches.
 //!
-//! An index only repeats what its segment says. One that is missing, damaged or does not fit is made anew.
+//! An index only repeats what its segment says. One that is missing, damaged or does not fit is made anew, so that of a
+//! sealed segment is not synced. The index that a close leaves is: it vouches for what the last segment has.
 //!
 //! ```text
 //! ┌────────────┬─────────┬───────┬───────┬───────┬───────┬──────┬────────┬───────┬──────┬─────────────┐
@@ -23,6 +24,7 @@ use millstream_catalog::Positions;
 
 use super::format::{Flaw, decode_marks, encode_marks};
 use super::octets::{Octets, Taker};
+use super::scan::{Scan, scan_segment};
 use super::segment::{Extent, PartMeta, Segment};
 use crate::Result;
 use crate::device::{Disk, DiskFile};
@@ -98,6 +100,20 @@ pub(super) fn write_whole(
     })?;
     path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir)).map_err(|e| (WriteStep::Sync, e))?;
     Ok(file)
+}
+
+/// Writes an index without waiting for the disk: one that a crash tears is made anew, so it is not worth the time.
+/// Whether it could be written; a log does without.
+pub(super) fn write_unsynced(disk: &dyn Disk, segment: &Path, bytes: &[u8]) -> bool {
+    let path = index_path(segment);
+    let staged = staged_path(&path);
+    match write_staged(disk, &staged, bytes).and_then(|_| disk.rename(&staged, &path)) {
+        Ok(()) => true,
+        Err(cause) => {
+            tracing::warn!(index = %path.display(), %cause, "cannot write a segment's index");
+            false
+        }
+    }
 }
 
 /// Which step of a write failed.
@@ -219,18 +235,35 @@ pub(super) fn read_marks(disk: &dyn Disk, path: &Path, summary: &Summary) -> Res
 /// A sealed segment's part list: from its index, or from its data when the index has gone bad since.
 pub(super) fn load_parts(disk: &dyn Disk, segment: &Segment) -> Result<Vec<PartMeta>> {
     let path = index_path(&segment.path);
-    let extent = segment.extent();
-    let from_index = read_summary(disk, &path).and_then(|summary| {
-        if summary.stamp != segment.stamp || summary.extent != extent {
-            return Err("the index belongs to other data");
-        }
-        read_parts(disk, &path, &summary)
-    });
-    match from_index {
+    match own_summary(disk, segment).and_then(|summary| read_parts(disk, &path, &summary)) {
         Ok(parts) => Ok(parts),
-        Err(flaw) => {
-            tracing::warn!(index = %path.display(), flaw, "reading a segment's parts from its data");
-            Ok(super::scan::scan_segment(segment, &extent)?.parts)
-        }
+        Err(flaw) => Ok(remake(disk, segment, flaw)?.parts),
     }
+}
+
+/// A sealed segment's keys, likewise.
+pub(super) fn load_marks(disk: &dyn Disk, segment: &Segment) -> Result<Vec<Mark>> {
+    let path = index_path(&segment.path);
+    match own_summary(disk, segment).and_then(|summary| read_marks(disk, &path, &summary)) {
+        Ok(marks) => Ok(marks),
+        Err(flaw) => Ok(remake(disk, segment, flaw)?.marks),
+    }
+}
+
+/// The summary of a segment's index, when it says all of what is in the segment.
+fn own_summary(disk: &dyn Disk, segment: &Segment) -> Result<Summary, Flaw> {
+    let summary = read_summary(disk, &index_path(&segment.path))?;
+    if summary.stamp != segment.stamp || summary.extent != segment.extent() {
+        return Err("the index belongs to other data");
+    }
+    Ok(summary)
+}
+
+/// Makes a sealed segment's index anew from its data.
+fn remake(disk: &dyn Disk, segment: &Segment, flaw: Flaw) -> Result<Scan> {
+    tracing::warn!(segment = %segment.path.display(), flaw, "making a segment's index anew");
+    let extent = segment.extent();
+    let scan = scan_segment(segment, &extent)?;
+    write_unsynced(disk, &segment.path, &encode(segment, &extent, &scan.parts, &scan.marks, true));
+    Ok(scan)
 }

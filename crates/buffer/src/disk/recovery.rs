@@ -155,24 +155,11 @@ impl Found {
             if count >= key_limit {
                 break;
             }
-            let marks = load_marks(&**disk, segment)?;
+            let marks = index::load_marks(&**disk, segment)?;
             count += marks.len();
             newest.push(marks);
         }
         Ok(newest)
-    }
-}
-
-/// A sealed segment's keys, from its index or else from its data.
-pub(super) fn load_marks(disk: &dyn Disk, segment: &Segment) -> Result<Vec<Mark>> {
-    let path = index_path(&segment.path);
-    let from_index = index::read_summary(disk, &path).and_then(|s| index::read_marks(disk, &path, &s));
-    match from_index {
-        Ok(marks) => Ok(marks),
-        Err(flaw) => {
-            tracing::warn!(index = %path.display(), flaw, "reading a segment's keys from its data");
-            Ok(scan::scan_segment(segment, &segment.extent())?.marks)
-        }
     }
 }
 
@@ -259,13 +246,10 @@ impl Recovery<'_> {
         }
         let segment = Segment::held(self.dir, self.disk.clone(), head.facts(scan.extent.clone()), scan.parts.clone());
         let bytes = index::encode(&segment, &scan.extent, &scan.parts, &scan.marks, true);
-        match index::write_whole(&**self.disk, &index_path(&segment.path), &bytes) {
-            Ok(_) => Ok(Segment::indexed(self.dir, self.disk.clone(), head.facts(scan.extent))),
-            Err((_, cause)) => {
-                tracing::warn!(segment = %head.path.display(), %cause, "cannot write a segment's index");
-                Ok(segment)
-            }
+        if index::write_unsynced(&**self.disk, &segment.path, &bytes) {
+            return Ok(Segment::indexed(self.dir, self.disk.clone(), head.facts(scan.extent)));
         }
+        Ok(segment)
     }
 
     fn explain_gap(&self, head: &Head, next: &Head, extent: &Extent) -> Error {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use millstream_catalog::Positions;
 
-use super::index::{WriteStep, index_path};
-use super::recovery::load_marks;
+use super::index::{WriteStep, index_path, load_marks};
 use super::segment::{Segment, io_error};
 use super::writer::Writer;
 use crate::keys::Mark;

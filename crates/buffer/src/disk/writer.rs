@@ -24,7 +24,7 @@ use crate::{Error, LogBatch, Result};
 /// About this many bytes become one entry.
 const GROUP_BYTES: usize = 8 << 20;
 /// A segment takes no further entry once it has this many parts or keys: they are in memory until it is sealed.
-const SEGMENT_TABLE_ROWS: usize = 1 << 18;
+const SEGMENT_TABLE_ROWS: usize = 1 << 17;
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -292,8 +292,9 @@ impl Writer {
             old.segment.seal(false);
             return Ok(());
         }
-        let indexed = self.write_index(&old, true)?;
-        old.segment.seal(indexed);
+        let parts = old.segment.parts()?.window(0, usize::MAX);
+        let bytes = index::encode(&old.segment, &old.extent, &parts, &old.marks, true);
+        old.segment.seal(index::write_unsynced(&*self.shared.disk, &old.segment.path, &bytes));
         Ok(())
     }
 
@@ -307,28 +308,28 @@ impl Writer {
         self.shared.disk.sync_dir(&self.shared.dir).map_err(|e| self.shared.sync_failed(&self.shared.dir, &e))
     }
 
-    /// Writes a segment's index. One that cannot be written is made anew at the next start.
-    fn write_index(&self, of: &Active, sealed: bool) -> Result<bool> {
-        let parts = of.segment.parts()?.window(0, usize::MAX);
-        let bytes = index::encode(&of.segment, &of.extent, &parts, &of.marks, sealed);
-        let path = index_path(&of.segment.path);
-        self.shared.counters.fsyncs.fetch_add(2, Ordering::Relaxed);
-        match index::write_whole(&*self.shared.disk, &path, &bytes) {
-            Ok(_) => Ok(true),
-            Err((WriteStep::Write, cause)) => {
-                tracing::warn!(index = %path.display(), %cause, "cannot write a segment's index");
-                Ok(false)
-            }
-            Err((WriteStep::Sync, cause)) => Err(self.shared.sync_failed(&path, &cause)),
-        }
-    }
-
     /// Makes everything durable and leaves an index that vouches for it.
     fn close(&mut self) -> Result<()> {
         self.shared.check_writable()?;
         self.sync_active(self.active.extent.next_sequence)?;
-        self.write_index(&self.active, false)?;
-        Ok(())
+        self.vouch()
+    }
+
+    /// Leaves an index, synced, that says how much of the segment in use is there.
+    fn vouch(&self) -> Result<()> {
+        let of = &self.active;
+        let parts = of.segment.parts()?.window(0, usize::MAX);
+        let bytes = index::encode(&of.segment, &of.extent, &parts, &of.marks, false);
+        let path = index_path(&of.segment.path);
+        self.shared.counters.fsyncs.fetch_add(2, Ordering::Relaxed);
+        match index::write_whole(&*self.shared.disk, &path, &bytes) {
+            Err((WriteStep::Sync, cause)) => Err(self.shared.sync_failed(&path, &cause)),
+            Err((WriteStep::Write, cause)) => {
+                tracing::warn!(index = %path.display(), %cause, "the next start scans the last segment");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 }
 
