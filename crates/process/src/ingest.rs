@@ -1,14 +1,18 @@
 //! Owns how rows enter a stream: defaults, constraints, partitioning, quarantine, the durable append.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::buffer::BooleanBuffer;
-use millstream_buffer::OffsetRange;
+use arrow::datatypes::SchemaRef;
+use millstream_buffer::{Append, Clock, Key, OffsetRange, Part};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, Positions, Stream};
+use twox_hash::XxHash64;
 
-use crate::Result;
+use crate::stream::{Counters, OpenStream};
+use crate::{Error, Result};
 
 /// Decoded rows, before defaults and constraints.
 #[derive(Debug, Clone)]
@@ -85,22 +89,75 @@ pub struct PositionToken {
     pub positions: Positions,
 }
 
+impl PositionToken {
+    fn of(stream: &ObjectName, ranges: &[OffsetRange]) -> Self {
+        let mut positions = Positions::default();
+        for range in ranges {
+            positions.set(range.partition, range.end);
+        }
+        Self { stream: stream.clone(), positions }
+    }
+}
+
+impl std::fmt::Display for PositionToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:", self.stream)?;
+        let named = self.positions.0.iter().enumerate().filter(|(_, offset)| **offset > 0);
+        for (i, (partition, offset)) in named.enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            write!(f, "{comma}{partition}-{offset}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for PositionToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            let shown: String = text.chars().take(80).collect();
+            Error::rejected(
+                Code::InvalidRequest,
+                format!("position {shown:?} is not a token such as \"flights:0-1500\"; take it from an ingest reply"),
+            )
+        };
+        let (stream, offsets) = text.split_once(':').ok_or_else(bad)?;
+        let stream = ObjectName::parse(stream)?;
+        let mut positions = Positions::default();
+        for pair in offsets.split(',').filter(|pair| !pair.is_empty()) {
+            let (partition, offset) = pair.split_once('-').ok_or_else(bad)?;
+            let partition = partition.parse::<u32>().ok().filter(|p| *p < 1024).ok_or_else(bad)?;
+            positions.set(partition, offset.parse().map_err(|_| bad())?);
+        }
+        Ok(Self { stream, positions })
+    }
+}
+
 /// An open stream, for the doors that write to it. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StreamHandle {
-    pub(crate) open: Arc<crate::engine::OpenStream>,
+    pub(crate) open: Arc<OpenStream>,
+    pub(crate) quarantine: Arc<OpenStream>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for StreamHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamHandle").field("stream", self.open.name()).finish_non_exhaustive()
+    }
 }
 
 impl StreamHandle {
     /// The definition as it is now.
     pub fn definition(&self) -> Arc<Stream> {
-        unimplemented!()
+        Arc::clone(&self.open.definition().stream)
     }
 
     /// Fills in defaults, then checks NOT NULL and CHECK row by row. Uses the CPU only: for large batches call it
     /// where blocking is allowed.
-    pub fn admit(&self, _rows: Rows) -> Result<Admitted> {
-        unimplemented!()
+    pub fn admit(&self, rows: Rows) -> Result<Admitted> {
+        self.open.definition().admission.admit(rows, self.now_us())
     }
 
     /// Writes the refused rows to quarantine and the others to the stream; returns when both are durable.
@@ -108,13 +165,124 @@ impl StreamHandle {
     /// With a key, a request that was accepted before adds nothing and gets the first receipt again.
     pub async fn append(
         &self,
-        _batch: RecordBatch,
-        _quarantined: Vec<QuarantinedRow>,
-        _key: Option<IdempotencyKey>,
+        batch: RecordBatch,
+        quarantined: Vec<QuarantinedRow>,
+        key: Option<IdempotencyKey>,
     ) -> Result<Receipt> {
-        unimplemented!()
+        let refused = quarantined.len() as u64;
+        // Quarantine first: a crash between the two leaves the request unacknowledged, and its retry, with the same
+        // key, adds to neither twice.
+        if refused > 0 {
+            self.quarantine(quarantined, key.as_ref()).await?;
+            Counters::add(&self.open.counters.quarantined_rows, refused);
+        }
+        let rows = batch.num_rows() as u64;
+        let key = key.map(|k| log_key("", &k, refused));
+        let parts = if rows == 0 { vec![] } else { self.split(batch)? };
+        if parts.is_empty() && key.is_none() {
+            let token = PositionToken::of(self.open.name(), &[]);
+            return Ok(Receipt { accepted: 0, quarantined: refused, ranges: vec![], duplicate: false, token });
+        }
+        let appended = self.open.log().append(Append { parts, key }).await?;
+        let counters = &self.open.counters;
+        if appended.duplicate {
+            Counters::add(&counters.duplicate_requests, 1);
+        } else {
+            Counters::add(&counters.accepted_rows, rows);
+        }
+        let token = PositionToken::of(self.open.name(), &appended.ranges);
+        Ok(Receipt {
+            accepted: appended.ranges.iter().map(|r| r.end - r.start).sum(),
+            quarantined: if appended.duplicate { appended.note } else { refused },
+            duplicate: appended.duplicate,
+            ranges: appended.ranges,
+            token,
+        })
     }
 
     /// Counts unknown JSON fields that a request had and the stream does not keep.
-    pub fn count_unknown_fields(&self, _fields: u64) {}
+    pub fn count_unknown_fields(&self, fields: u64) {
+        if fields > 0 {
+            Counters::add(&self.open.counters.unknown_fields, fields);
+        }
+    }
+
+    fn split(&self, batch: RecordBatch) -> Result<Vec<Part>> {
+        let definition = self.open.definition();
+        let batch = fit(batch, &self.open.log().schema())?;
+        definition.partitioner.split(&batch, &self.open.round_robin)
+    }
+
+    async fn quarantine(&self, rows: Vec<QuarantinedRow>, key: Option<&IdempotencyKey>) -> Result<()> {
+        let batch = quarantine_batch(&self.quarantine, self.open.name(), &rows, self.now_us())?;
+        let definition = self.quarantine.definition();
+        let parts = definition.partitioner.split(&batch, &self.quarantine.round_robin)?;
+        let key = key.map(|k| log_key(&self.open.id().to_string(), k, 0));
+        self.quarantine.log().append(Append { parts, key }).await?;
+        self.quarantine.counters.accepted_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn now_us(&self) -> i64 {
+        self.clock.now_us()
+    }
+}
+
+/// A batch admitted under an older definition in the log's present schema: younger columns are NULL.
+fn fit(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch);
+    }
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(column) => Arc::clone(column),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    });
+    let columns: Vec<ArrayRef> = columns.collect();
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|source| {
+        Error::rejected(Code::Busy, format!("the stream changed while the rows came in, send them again: {source}"))
+    })
+}
+
+fn quarantine_batch(
+    quarantine: &OpenStream,
+    stream: &ObjectName,
+    rows: &[QuarantinedRow],
+    now_us: i64,
+) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|_| stream.to_string()))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.reason))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.text))),
+        Arc::new(TimestampMicrosecondArray::from_value(now_us, rows.len()).with_timezone("UTC")),
+    ];
+    RecordBatch::try_new(Arc::clone(&quarantine.definition().schema), columns)
+        .map_err(|e| Error::rejected(Code::Internal, format!("quarantined rows do not fit their stream: {e}")))
+}
+
+/// The key as the log keeps it; `scope` tells requests to different streams apart where they share a log.
+fn log_key(scope: &str, key: &IdempotencyKey, note: u64) -> Key {
+    let text = format!("{scope}\0{}", key.key);
+    // Two seeds make 128 bits, so that keys do not collide by chance.
+    let [high, low] = [1, 2].map(|seed| u128::from(XxHash64::oneshot(seed, text.as_bytes())));
+    Key { id: (high << 64) | low, content: key.content, note }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_prints_and_parses() {
+        let text = "flights:0-1500,2-7";
+        let token: PositionToken = text.parse().unwrap();
+        assert_eq!(token.positions, Positions(vec![1500, 0, 7]));
+        assert_eq!(token.to_string(), text);
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_refused() {
+        for bad in ["", "flights", "flights:x", "flights:0-", "flights:99999-1", "a/b:0-1"] {
+            assert!(bad.parse::<PositionToken>().is_err(), "{bad:?}");
+        }
+    }
 }

@@ -4,14 +4,21 @@
 //! logs and the lake; it does not know HTTP, wires or formats of producers.
 
 pub mod admit;
+mod background;
 pub mod ddl;
 mod engine;
 mod error;
 mod ingest;
-mod outcome;
+mod jobs;
+mod metrics;
 pub mod pg_catalog;
+mod queries;
+mod read;
+mod sql;
+mod stream;
+mod system;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};
 pub use ingest::{Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle};
-pub use outcome::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};
+pub use sql::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};

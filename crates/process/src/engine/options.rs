@@ -1,15 +1,13 @@
-//! Owns the running engine: what is open, and how it starts and stops.
+//! Owns what an engine needs to start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_buffer::Clock;
-use millstream_catalog::{Catalog, ObjectName};
+use millstream_catalog::Catalog;
 use object_store::ObjectStore;
 use url::Url;
-
-use crate::{Result, Session, StreamHandle};
 
 /// Which implementation keeps the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +19,7 @@ pub enum LogEngine {
 }
 
 /// What an engine needs to start.
+#[derive(Clone)]
 pub struct EngineOptions {
     /// Where logs and spill files lie.
     pub data_dir: PathBuf,
@@ -54,6 +53,15 @@ pub struct EngineOptions {
     pub vacuum_retention: Duration,
 }
 
+impl std::fmt::Debug for EngineOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineOptions")
+            .field("data_dir", &self.data_dir)
+            .field("store_url", &self.store_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether the engine can serve, for `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -61,42 +69,4 @@ pub struct Health {
     pub ready: bool,
     /// What is wrong, one line each; also set while ready when something needs a look.
     pub problems: Vec<String>,
-}
-
-/// The running engine. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engine {}
-
-/// A stream that is open.
-#[derive(Debug)]
-pub(crate) struct OpenStream {}
-
-impl Engine {
-    /// Opens the catalog's streams, recovers their logs, starts the background tasks.
-    pub async fn open(_options: EngineOptions) -> Result<Engine> {
-        unimplemented!()
-    }
-
-    /// Stops taking work, finishes what was accepted, closes the logs.
-    pub async fn shutdown(&self) {}
-
-    /// The open stream of that name.
-    pub fn stream(&self, _name: &ObjectName) -> Result<StreamHandle> {
-        unimplemented!()
-    }
-
-    /// A new SQL session.
-    pub fn session(&self) -> Session {
-        unimplemented!()
-    }
-
-    /// Whether it can serve.
-    pub fn health(&self) -> Health {
-        unimplemented!()
-    }
-
-    /// The metrics in Prometheus text format, `millstream_…`.
-    pub fn metrics_text(&self) -> String {
-        unimplemented!()
-    }
 }

@@ -1,0 +1,151 @@
+//! Owns tiering: log ranges become lake files, exactly once.
+//!
+//! One task per stream. A round takes the rows between the lake's positions and the log's end, writes them as
+//! Parquet files and commits them in one Delta version that also carries the new positions. The positions are the
+//! truth about what is in the lake: a round that fails or dies anywhere is simply begun again from the positions that
+//! the table then shows, and files without a commit are left to vacuum. Only after the commit is synced may the log
+//! drop what is behind it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use millstream_buffer::LogView;
+use millstream_catalog::Positions;
+use millstream_store::LakeTable;
+
+use super::retry::backoff;
+use crate::engine::Shared;
+use crate::read::lake_batch;
+use crate::stream::{Counters, OpenStream};
+use crate::{Error, Result};
+
+/// How often a stream looks at the age and size of what waits.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until the stream closes: a round whenever enough waits for long enough.
+pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
+    let job = shared.jobs.register("tiering", &stream.name().to_string());
+    let mut ends = stream.log().subscribe();
+    let mut waiting_since: Option<i64> = None;
+    let mut pause = Duration::ZERO;
+    loop {
+        let idle = waiting_since.is_none() && pause.is_zero() && stream.lake_table().is_some();
+        tokio::select! {
+            () = stream.closing.cancelled() => return,
+            // An idle stream costs nothing: it wakes with its next row.
+            _ = ends.changed(), if idle => {}
+            () = tokio::time::sleep(pause.max(LOOK)), if !idle => {}
+        }
+        if stream.lake_table().is_none()
+            && let Err(error) = open_table(&shared, &stream).await
+        {
+            pause = backoff(job.failed(&error));
+            continue;
+        }
+        let (rows, bytes) = waiting(&stream);
+        if rows == 0 {
+            waiting_since = None;
+            pause = Duration::ZERO;
+            continue;
+        }
+        let now = shared.options.clock.now_us();
+        let since = *waiting_since.get_or_insert(now);
+        let age = Duration::from_micros(now.saturating_sub(since).max(0) as u64);
+        let due = bytes >= shared.options.tier_bytes || age >= shared.options.tier_age;
+        if !due {
+            continue;
+        }
+        job.started();
+        match tier_once(&shared, &stream).await {
+            Ok(0) => job.idle(),
+            Ok(rows) => {
+                job.succeeded(format!("{rows} rows to the lake"));
+                waiting_since = None;
+            }
+            Err(error) => {
+                pause = backoff(job.failed(&error));
+                continue;
+            }
+        }
+        pause = Duration::ZERO;
+    }
+}
+
+/// Rows and bytes between the lake and the log's end.
+fn waiting(stream: &OpenStream) -> (u64, u64) {
+    let view = stream.log().view();
+    let from = stream.lake_positions();
+    (view.end().rows_since(&from), view.size_since(&from).1)
+}
+
+/// One round: opens the lake table if that is still to be done, then moves what waits. Returns the rows moved.
+pub(crate) async fn tier_once(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<u64> {
+    let _one_at_a_time = stream.tier_lock.lock().await;
+    let table = open_table(shared, stream).await?;
+    let definition = stream.definition();
+    let view = stream.log().view();
+    let start = table.snapshot().positions.clone();
+    let end = view.end().clone();
+    let rows = end.rows_since(&start);
+    if rows == 0 {
+        trim(stream, &table).await;
+        return Ok(0);
+    }
+    table.set_schema(Arc::clone(&definition.full_schema)).await?;
+    // One stream encodes at a time: two cores are soon busy, and memory stays that of one writer.
+    let _permit = shared.tier_permits.acquire().await;
+    let input = log_rows(Arc::clone(&view), &start, Arc::clone(&definition.full_schema))?;
+    let snapshot = table.append(&start, &end, input).await?;
+    let moved = snapshot.positions.rows_since(&start);
+    Counters::add(&stream.counters.tiered_rows, moved);
+    trim(stream, &table).await;
+    Ok(moved)
+}
+
+/// The stream's lake table, opened at the first call and created if it is not there.
+pub(crate) async fn open_table(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<LakeTable> {
+    if let Some(table) = stream.lake_table() {
+        return Ok(table);
+    }
+    let definition = stream.definition();
+    let schema = Arc::clone(&definition.full_schema);
+    let table = shared.lake.open(stream.name(), stream.id(), schema).await?;
+    stream.set_lake_table(table.clone());
+    Ok(table)
+}
+
+async fn trim(stream: &OpenStream, table: &LakeTable) {
+    let positions = table.snapshot().positions.clone();
+    if let Err(error) = stream.log().trim(&positions).await {
+        tracing::warn!(stream = %stream.name(), error = %crate::error::chain(&error), "the log was not trimmed");
+    }
+}
+
+/// The log's rows from `start` to the view's end in the lake's schema, read where blocking is allowed.
+fn log_rows(
+    view: Arc<dyn LogView>,
+    start: &Positions,
+    schema: arrow::datatypes::SchemaRef,
+) -> Result<SendableRecordBatchStream> {
+    let reader = view.read(start)?;
+    let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
+    let output = builder.tx();
+    builder.spawn_blocking(move || {
+        // The view pins the segments until the last row is read.
+        let _pinned = view;
+        for batch in reader {
+            let batch = match batch {
+                Ok(log) => lake_batch(&log, &schema),
+                Err(error) => Err(Error::from(error).into()),
+            };
+            let failed = batch.is_err();
+            if output.blocking_send(batch).is_err() || failed {
+                break;
+            }
+        }
+        Ok(())
+    });
+    Ok(builder.build())
+}

@@ -1,0 +1,205 @@
+//! Owns the running engine: what is open, and how it starts and stops.
+
+mod objects;
+mod options;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::prelude::SessionContext;
+use millstream_buffer::QueueBudget;
+use millstream_catalog::fault::Code;
+use millstream_catalog::{ObjectName, SYSTEM_SCHEMA};
+use millstream_store::Lake;
+use parking_lot::RwLock;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use options::{EngineOptions, Health, LogEngine};
+
+use crate::background::{remove_dropped, tier_once};
+use crate::jobs::Jobs;
+use crate::queries::Queries;
+use crate::sql::{QueryWorkers, query_context};
+use crate::stream::OpenStream;
+use crate::{Error, Result, Session, StreamHandle};
+
+/// The platform's own stream of refused rows.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+/// The running engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What every part of the engine can reach.
+pub(crate) struct Shared {
+    pub(crate) options: EngineOptions,
+    pub(crate) lake: Lake,
+    pub(crate) jobs: Jobs,
+    pub(crate) queries: Queries,
+    pub(crate) workers: QueryWorkers,
+    /// How many tables may be written or compacted at once.
+    pub(crate) tier_permits: Semaphore,
+    pub(crate) closing: CancellationToken,
+    pub(crate) cleanup_now: Notify,
+    /// Bytes of rows waiting for the disk, over all streams.
+    pub(crate) ingest_budget: Arc<QueueBudget>,
+    pub(crate) started_us: i64,
+    streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
+    /// Streams that could not be opened, and why.
+    broken: RwLock<HashMap<ObjectName, String>>,
+    /// Held by one statement that changes the catalog at a time.
+    ddl: tokio::sync::Mutex<()>,
+    /// The context that sessions are made from; set once the catalog can refer back to the engine.
+    context: std::sync::OnceLock<SessionContext>,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the catalog's streams, recovers their logs, starts the background tasks.
+    ///
+    /// A stream whose log is damaged does not keep the others from opening: it is named by [`Engine::health`], and
+    /// every use of it fails with the reason.
+    pub async fn open(options: EngineOptions) -> Result<Engine> {
+        let lake = Lake::new(options.store_url.clone(), Arc::clone(&options.store));
+        let shared = Arc::new(Shared {
+            lake,
+            jobs: Jobs::new(Arc::clone(&options.clock)),
+            queries: Queries::new(Arc::clone(&options.clock), options.max_queries),
+            workers: QueryWorkers::start()?,
+            tier_permits: Semaphore::new(1),
+            closing: CancellationToken::new(),
+            cleanup_now: Notify::new(),
+            ingest_budget: QueueBudget::new(options.ingest_queue_bytes),
+            started_us: options.clock.now_us(),
+            streams: RwLock::default(),
+            broken: RwLock::default(),
+            ddl: tokio::sync::Mutex::default(),
+            context: std::sync::OnceLock::new(),
+            tasks: TaskTracker::new(),
+            options,
+        });
+        let context = query_context(&shared)?;
+        // Nothing else can have set it: the engine is not out yet.
+        let _ = shared.context.set(context);
+        let engine = Engine { shared };
+        engine.open_streams().await?;
+        engine.shared.tasks.spawn(remove_dropped(Arc::clone(&engine.shared)));
+        Ok(engine)
+    }
+
+    /// Stops taking work, finishes what was accepted, closes the logs.
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        for stream in self.shared.streams() {
+            if let Err(error) = stream.log().close().await {
+                tracing::error!(stream = %stream.name(), %error, "the log was not closed cleanly");
+            }
+        }
+    }
+
+    /// The open stream of that name, for a door that writes to it. The platform's own streams are not open to writers.
+    pub fn stream(&self, name: &ObjectName) -> Result<StreamHandle> {
+        if name.is_system() {
+            return Err(Error::rejected(Code::Denied, format!("stream {name} is written by the platform alone")));
+        }
+        let open = self.shared.stream(name)?;
+        let quarantine = self.shared.stream(&quarantine_name()?)?;
+        Ok(StreamHandle { open, quarantine, clock: Arc::clone(&self.shared.options.clock) })
+    }
+
+    /// A new SQL session.
+    pub fn session(&self) -> Session {
+        Session::new(Arc::clone(&self.shared))
+    }
+
+    /// Whether it can serve.
+    pub fn health(&self) -> Health {
+        let mut problems: Vec<String> = self
+            .shared
+            .broken
+            .read()
+            .iter()
+            .map(|(name, reason)| format!("stream {name} is not open: {reason}"))
+            .collect();
+        for stream in self.shared.streams() {
+            if let Some(reason) = stream.log().stats().poisoned {
+                problems.push(format!("stream {} refuses writes: {reason}", stream.name()));
+            }
+        }
+        problems.extend(
+            self.shared
+                .jobs
+                .list()
+                .into_iter()
+                .filter(|j| j.failures_in_a_row > 0)
+                .map(|j| format!("{} of {} fails: {}", j.kind, j.object, j.last_error.unwrap_or_default())),
+        );
+        Health { ready: !self.shared.closing.is_cancelled(), problems }
+    }
+
+    /// Moves everything acknowledged so far of one stream to the lake, now. Returns the rows moved.
+    pub async fn tier(&self, name: &ObjectName) -> Result<u64> {
+        let stream = self.shared.stream(name)?;
+        tier_once(&self.shared, &stream).await
+    }
+
+    /// Looks after one stream's lake table, now: what the background task does at its interval.
+    pub async fn maintain(&self, name: &ObjectName) -> Result<millstream_store::MaintenanceReport> {
+        let stream = self.shared.stream(name)?;
+        let Some(table) = stream.lake_table() else { return Ok(Default::default()) };
+        let now_ms = self.shared.options.clock.now_us() / 1000;
+        Ok(table.maintain(self.shared.options.vacuum_retention, now_ms).await?)
+    }
+}
+
+impl Shared {
+    /// The open stream of that name.
+    pub(crate) fn stream(&self, name: &ObjectName) -> Result<Arc<OpenStream>> {
+        if let Some(stream) = self.streams.read().get(name) {
+            return Ok(Arc::clone(stream));
+        }
+        if let Some(reason) = self.broken.read().get(name) {
+            return Err(Error::rejected(Code::DataCorrupted, format!("stream {name} is not open: {reason}")));
+        }
+        Err(millstream_catalog::Error::NotFound { kind: "stream", name: name.to_string() }.into())
+    }
+
+    /// Whether a stream of that name is known, open or not.
+    pub(crate) fn knows(&self, name: &ObjectName) -> bool {
+        self.streams.read().contains_key(name) || self.broken.read().contains_key(name)
+    }
+
+    /// Every open stream, by name.
+    pub(crate) fn streams(&self) -> Vec<Arc<OpenStream>> {
+        let mut streams: Vec<_> = self.streams.read().values().cloned().collect();
+        streams.sort_by(|a, b| a.name().cmp(b.name()));
+        streams
+    }
+
+    /// Streams that could not be opened, with the reason.
+    pub(crate) fn broken(&self) -> Vec<(ObjectName, String)> {
+        self.broken.read().iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+    }
+
+    /// The context that sessions are made from.
+    pub(crate) fn context(&self) -> Result<&SessionContext> {
+        self.context.get().ok_or_else(|| Error::rejected(Code::Internal, "the engine is not open yet"))
+    }
+}
+
+/// The name of the quarantine stream.
+pub(crate) fn quarantine_name() -> Result<ObjectName> {
+    Ok(ObjectName::new(SYSTEM_SCHEMA, QUARANTINE)?)
+}

@@ -1,0 +1,140 @@
+//! Owns a stream as the engine's table: the union of its lake snapshot and its log.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{cast, col, lit};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
+
+use super::log_scan::LogScanExec;
+use super::{ReadPoint, StreamSnapshot, reader_schema};
+use crate::engine::Shared;
+use crate::stream::OpenStream;
+
+/// A stream as a table.
+#[derive(Debug)]
+pub(crate) struct StreamTable {
+    shared: Arc<Shared>,
+    stream: Arc<OpenStream>,
+    schema: SchemaRef,
+    full_schema: SchemaRef,
+}
+
+impl StreamTable {
+    /// The table of `stream`; `hidden` shows `_partition`, `_offset` and `_ingest_time` as columns.
+    pub(crate) fn new(shared: Arc<Shared>, stream: Arc<OpenStream>, hidden: bool) -> Self {
+        let definition = stream.definition();
+        let full_schema = reader_schema(&definition.full_schema);
+        let schema = if hidden { Arc::clone(&full_schema) } else { reader_schema(&definition.schema) };
+        Self { shared, stream, schema, full_schema }
+    }
+
+    async fn scan_lake(
+        &self,
+        state: &dyn Session,
+        snapshot: &StreamSnapshot,
+        output: &SchemaRef,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some((table, pinned)) = snapshot.lake.as_ref().filter(|(_, s)| s.files > 0) else {
+            return Ok(None);
+        };
+        let provider = table.provider(pinned).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let lake_schema = provider.schema();
+        // A column that was added after the last commit is not in the table yet.
+        let known = |name: &str| lake_schema.index_of(name).is_ok();
+        let projection = output.fields().iter().filter_map(|f| lake_schema.index_of(f.name()).ok());
+        let projection: Vec<usize> = projection.collect();
+        let filters: Vec<Expr> =
+            filters.iter().filter(|f| f.column_refs().iter().all(|c| known(&c.name))).cloned().collect();
+        let plan = provider.scan(state, Some(&projection), &filters, limit).await?;
+        conform(plan, output).map(Some)
+    }
+}
+
+#[async_trait]
+impl TableProvider for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let point = state.config().get_extension::<ReadPoint>().unwrap_or_default();
+        let snapshot = point.snapshot(&self.stream).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let output = match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => Arc::clone(&self.schema),
+        };
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if let Some(lake) = self.scan_lake(state, &snapshot, &output, filters, limit).await? {
+            parts.push(lake);
+        }
+        if snapshot.log.end().rows_since(&snapshot.seam) > 0 {
+            let predicate = physical_filter(state, filters, &self.full_schema)?;
+            parts.push(Arc::new(LogScanExec::new(
+                self.stream.name().to_string(),
+                &snapshot,
+                Arc::clone(&output),
+                predicate.map(|p| (p, Arc::clone(&self.full_schema))),
+                limit,
+                state.config().target_partitions(),
+            )?));
+        }
+        match parts.len() {
+            0 => Ok(Arc::new(EmptyExec::new(output))),
+            1 => Ok(parts.swap_remove(0)),
+            _ => UnionExec::try_new(parts),
+        }
+    }
+}
+
+fn physical_filter(state: &dyn Session, filters: &[Expr], schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
+    let df_schema = DFSchema::try_from(Arc::clone(schema))?;
+    state.create_physical_expr(filter, &df_schema).map(Some)
+}
+
+/// Casts the columns whose type in the lake differs from the reader's, and adds those it lacks as NULL.
+fn conform(plan: Arc<dyn ExecutionPlan>, output: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let same = schema.fields().len() == output.fields().len()
+        && schema.fields().iter().zip(output.fields()).all(|(a, b)| a.data_type() == b.data_type());
+    if same {
+        return Ok(plan);
+    }
+    let exprs = output.fields().iter().map(|field| {
+        let expr = if schema.index_of(field.name()).is_ok() {
+            cast(col(field.name(), &schema)?, &schema, field.data_type().clone())?
+        } else {
+            lit(ScalarValue::try_new_null(field.data_type())?)
+        };
+        Ok(ProjectionExpr { expr, alias: field.name().clone() })
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(exprs, plan)?))
+}

@@ -1,0 +1,273 @@
+//! Owns the running of Millstream's own statements: streams made, changed, shown and dropped, and session settings.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use millstream_catalog::fault::Code;
+use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
+
+use super::{Outcome, RowStream, Session, Statement};
+use crate::background::tier_once;
+use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft};
+use crate::system::system_table;
+use crate::{Error, Result};
+
+/// How much of a sample file is read to infer a schema.
+const SAMPLE_BYTES: u64 = 16 << 20;
+
+/// The columns a command returns, if it returns rows, and its tag.
+pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
+    let texts = |names: &[&str]| Some(text_schema(names));
+    match command {
+        Command::ShowStreams { .. } => (texts(&SHOW_STREAMS), "SHOW"),
+        Command::Describe { .. } => (texts(&DESCRIBE), "DESCRIBE"),
+        Command::ShowCreate { .. } => (texts(&SHOW_CREATE), "SHOW"),
+        Command::Show { name } => (texts(&[name.as_str()]), "SHOW"),
+        Command::ShowAll => (texts(&SHOW_ALL), "SHOW"),
+        Command::CreateStreamFromSample { .. } => (texts(&SHOW_CREATE), "CREATE STREAM"),
+        _ => (None, ""),
+    }
+}
+
+const SHOW_STREAMS: [&str; 4] = ["name", "partitions", "columns", "comment"];
+const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
+const SHOW_CREATE: [&str; 2] = ["name", "sql"];
+const SHOW_ALL: [&str; 2] = ["name", "setting"];
+
+/// Runs a command.
+pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outcome> {
+    let shared = &session.shared;
+    match statement.command() {
+        Command::CreateStream { stream, if_not_exists } => create(session, stream.clone(), *if_not_exists).await,
+        Command::CreateStreamFromSample { sample, if_not_exists } => from_sample(session, sample, *if_not_exists).await,
+        Command::AlterStream { name, if_exists, action } => alter(session, name, *if_exists, action).await,
+        Command::DropStream { name, if_exists, .. } => {
+            let dropped = shared.drop_stream(name, *if_exists).await?;
+            Ok(noticed("DROP STREAM", dropped, || format!("stream {name} does not exist, skipped")))
+        }
+        Command::ShowStreams { like } => show_streams(session, like.as_deref()),
+        Command::Describe { name } => describe(session, name).await,
+        Command::ShowCreate { name } => {
+            let stream = Arc::clone(&shared.stream(name)?.definition().stream);
+            show_create(&stream, "SHOW")
+        }
+        Command::Comment { name, column, text } => {
+            let action = AlterAction::SetComment { column: column.clone(), text: text.clone() };
+            shared.alter_stream(name, |stream| ddl::altered(stream, &action)).await?;
+            done("COMMENT")
+        }
+        Command::Flush { name } => flush(session, name.as_ref()).await,
+        Command::Sql(_) => Err(Error::rejected(Code::Internal, "a query was run as a command")),
+        setting => session_command(session, setting),
+    }
+}
+
+/// Commands that concern the session alone.
+fn session_command(session: &Session, command: &Command) -> Result<Outcome> {
+    let mut settings = session.settings.lock();
+    match command {
+        Command::Show { name } => {
+            let value = settings.get(name).map(str::to_owned);
+            drop(settings);
+            show_setting(name, value)
+        }
+        Command::ShowAll => {
+            let rows = settings.all().map(|(k, v)| vec![Some(k.to_owned()), Some(v.to_owned())]);
+            rows_of(&SHOW_ALL, rows.collect(), "SHOW")
+        }
+        Command::Set { name, value: Some(value), .. } => {
+            settings.set(name, value)?;
+            done("SET")
+        }
+        Command::Set { name, value: None, .. } => {
+            settings.reset(name);
+            done("SET")
+        }
+        Command::Reset { name: Some(name) } => {
+            settings.reset(name);
+            done("RESET")
+        }
+        Command::Reset { name: None } => {
+            settings.reset_all();
+            done("RESET")
+        }
+        Command::Discard { tag } => {
+            settings.reset_all();
+            done(tag)
+        }
+        Command::Begin { tag } | Command::Nothing { tag } => done(tag),
+        Command::Commit => done("COMMIT"),
+        Command::Rollback | Command::RollbackTo { .. } => done("ROLLBACK"),
+        Command::Savepoint { .. } => done("SAVEPOINT"),
+        Command::Release { .. } => done("RELEASE"),
+        Command::Deallocate { name: None } => done("DEALLOCATE ALL"),
+        Command::Deallocate { .. } => done("DEALLOCATE"),
+        other => Err(Error::rejected(Code::Internal, format!("{other:?} is not a session command"))),
+    }
+}
+
+fn done(tag: &str) -> Result<Outcome> {
+    Ok(Outcome::Done { tag: tag.to_owned(), notices: vec![] })
+}
+
+/// The tag, with a notice when nothing was done.
+fn noticed(tag: &str, changed: bool, notice: impl FnOnce() -> String) -> Outcome {
+    let notices = if changed { vec![] } else { vec![notice()] };
+    Outcome::Done { tag: tag.to_owned(), notices }
+}
+
+async fn create(session: &Session, draft: StreamDraft, if_not_exists: bool) -> Result<Outcome> {
+    let name = draft.name.clone();
+    let created = session.shared.create_stream(draft, if_not_exists).await?;
+    Ok(noticed("CREATE STREAM", created, || format!("stream {name} already exists, skipped")))
+}
+
+async fn from_sample(session: &Session, sample: &SampleDraft, if_not_exists: bool) -> Result<Outcome> {
+    let name = sample.name.clone();
+    if !(if_not_exists && session.shared.knows(&name)) {
+        let text = read_sample(&sample.path).await?;
+        let columns = ddl::infer(&text, sample.format)?;
+        let draft = sample.clone().with_columns(columns);
+        session.shared.create_stream(draft, if_not_exists).await?;
+    }
+    let made = Arc::clone(&session.shared.stream(&name)?.definition().stream);
+    show_create(&made, "CREATE STREAM")
+}
+
+/// The beginning of a sample file, cut behind a line.
+async fn read_sample(path: &str) -> Result<Vec<u8>> {
+    use tokio::io::AsyncReadExt;
+    let wrap =
+        |e: std::io::Error| Error::rejected(Code::InvalidRequest, format!("cannot read the sample file {path:?}: {e}"));
+    let file = tokio::fs::File::open(path).await.map_err(wrap)?;
+    let mut text = Vec::new();
+    file.take(SAMPLE_BYTES).read_to_end(&mut text).await.map_err(wrap)?;
+    if text.len() as u64 == SAMPLE_BYTES
+        && let Some(end) = text.iter().rposition(|byte| *byte == b'\n')
+    {
+        text.truncate(end + 1);
+    }
+    Ok(text)
+}
+
+async fn alter(session: &Session, name: &ObjectName, if_exists: bool, action: &AlterAction) -> Result<Outcome> {
+    if if_exists && !session.shared.knows(name) {
+        return Ok(noticed("ALTER STREAM", false, || format!("stream {name} does not exist, skipped")));
+    }
+    let changed = session.shared.alter_stream(name, |stream| ddl::altered(stream, action)).await?;
+    Ok(noticed("ALTER STREAM", changed, || format!("stream {name} is like that already, skipped")))
+}
+
+/// Moves what is in the log to the lake now.
+async fn flush(session: &Session, name: Option<&ObjectName>) -> Result<Outcome> {
+    let streams = match name {
+        Some(name) => vec![session.shared.stream(name)?],
+        None => session.shared.streams(),
+    };
+    for stream in streams {
+        tier_once(&session.shared, &stream).await?;
+    }
+    done("FLUSH")
+}
+
+fn show_streams(session: &Session, like: Option<&str>) -> Result<Outcome> {
+    let streams = session.shared.streams();
+    let rows = streams
+        .iter()
+        .filter(|s| s.name().schema() == DEFAULT_SCHEMA)
+        .filter(|s| like.is_none_or(|pattern| matches_like(s.name().name(), pattern)))
+        .map(|s| {
+            let stream = &s.definition().stream;
+            vec![
+                Some(stream.name.to_string()),
+                Some(stream.options.partitions.to_string()),
+                Some(stream.columns.len().to_string()),
+                stream.comment.clone(),
+            ]
+        });
+    rows_of(&SHOW_STREAMS, rows.collect(), "SHOW")
+}
+
+async fn describe(session: &Session, name: &ObjectName) -> Result<Outcome> {
+    if name.is_system()
+        && let Some(table) = system_table(&session.shared, name.name())
+    {
+        let schema = table.schema();
+        let rows = schema.fields().iter().map(|f| {
+            let nullable = Some(if f.is_nullable() { "yes" } else { "no" }.to_owned());
+            vec![Some(f.name().clone()), Some(f.data_type().to_string().to_lowercase()), nullable, None, None]
+        });
+        return rows_of(&DESCRIBE, rows.collect(), "DESCRIBE");
+    }
+    let stream = Arc::clone(&session.shared.stream(name)?.definition().stream);
+    let yes_no = |yes| Some(if yes { "yes" } else { "no" }.to_owned());
+    let mut rows: Vec<Vec<Option<String>>> = stream
+        .columns
+        .iter()
+        .map(|c| {
+            let nullable = yes_no(c.nullable);
+            vec![Some(c.name.clone()), Some(c.data_type.to_string()), nullable, c.default.clone(), c.comment.clone()]
+        })
+        .collect();
+    let hidden = [("int", "the partition"), ("bigint", "offset in its partition"), ("timestamptz", "when accepted")];
+    for (column, (data_type, comment)) in HIDDEN_COLUMNS.iter().zip(hidden) {
+        let comment = Some(format!("hidden: {comment}"));
+        rows.push(vec![Some((*column).to_owned()), Some(data_type.to_owned()), yes_no(false), None, comment]);
+    }
+    rows_of(&DESCRIBE, rows, "DESCRIBE")
+}
+
+fn show_create(stream: &Stream, tag: &'static str) -> Result<Outcome> {
+    let row = vec![Some(stream.name.to_string()), Some(ddl::render_create(stream))];
+    rows_of(&SHOW_CREATE, vec![row], tag)
+}
+
+fn show_setting(name: &str, value: Option<String>) -> Result<Outcome> {
+    let value = value
+        .ok_or_else(|| Error::rejected(Code::InvalidRequest, format!("no setting {name:?}; SHOW ALL lists them")))?;
+    rows_of(&[name], vec![vec![Some(value)]], "SHOW")
+}
+
+fn text_schema(names: &[&str]) -> SchemaRef {
+    let fields = names.iter().map(|name| Field::new(*name, DataType::Utf8, true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn rows_of(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: &'static str) -> Result<Outcome> {
+    let columns = (0..names.len())
+        .map(|i| Arc::new(StringArray::from_iter(rows.iter().map(|row| row[i].as_deref()))) as ArrayRef);
+    let batch = RecordBatch::try_new(text_schema(names), columns.collect())
+        .map_err(|e| Error::rejected(Code::Internal, format!("a command's rows do not fit: {e}")))?;
+    Ok(Outcome::Rows { rows: RowStream::ready(batch), tag })
+}
+
+/// SQL's LIKE with `%` and `_`, without an escape.
+fn matches_like(text: &str, pattern: &str) -> bool {
+    let mut rest = pattern.chars();
+    match rest.next() {
+        None => text.is_empty(),
+        Some('%') => {
+            let tail = rest.as_str();
+            text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| matches_like(&text[i..], tail))
+        }
+        Some(p) => {
+            let mut chars = text.chars();
+            chars.next().is_some_and(|c| p == '_' || c == p) && matches_like(chars.as_str(), rest.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn like_knows_its_two_wildcards() {
+        assert!(matches_like("flights", "fl%"));
+        assert!(matches_like("flights", "%i_h%"));
+        assert!(matches_like("", "%"));
+        assert!(!matches_like("flights", "fl"));
+        assert!(!matches_like("flights", "_lights_"));
+    }
+}

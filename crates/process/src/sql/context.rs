@@ -1,0 +1,178 @@
+//! Owns how the engine's objects appear to SQL: the catalog, its schemas, and the limits queries run under.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use millstream_catalog::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
+use parking_lot::RwLock;
+
+use crate::engine::Shared;
+use crate::read::StreamTable;
+use crate::system::{SYSTEM_TABLES, system_table};
+use crate::{Error, Result};
+
+/// The name of the one database.
+pub(crate) const DATABASE: &str = "millstream";
+
+/// A context over the engine's streams, with its limits: the root that each session copies.
+pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
+    let options = &shared.options;
+    let spill = options.data_dir.join("spill");
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(options.query_memory_bytes)))
+        .with_disk_manager_builder(
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill.clone()])),
+        )
+        .build_arc();
+    std::fs::create_dir_all(&spill).map_err(|e| {
+        Error::rejected(
+            millstream_catalog::fault::Code::IoError,
+            format!("cannot create the spill folder {}: {e}", spill.display()),
+        )
+    })?;
+    let runtime = runtime.map_err(|e| Error::from_datafusion(e, ""))?;
+    shared.lake.register(&runtime);
+    let config = SessionConfig::new()
+        .with_default_catalog_and_schema(DATABASE, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        .set_bool("datafusion.sql_parser.collect_spans", true)
+        .set_str("datafusion.sql_parser.dialect", "postgres")
+        .set_bool("datafusion.execution.parquet.pushdown_filters", true);
+    let catalogs = Arc::new(Catalogs {
+        database: Arc::new(Database { shared: Arc::downgrade(shared), hidden: false, added: Arc::default() }),
+    });
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_catalog_list(catalogs)
+        .with_default_features()
+        .build();
+    let context = SessionContext::new_with_state(state);
+    crate::pg_catalog::register(&context, DATABASE).map_err(|e| Error::from_datafusion(e, ""))?;
+    Ok(context)
+}
+
+/// The list of the one database.
+#[derive(Debug)]
+pub(crate) struct Catalogs {
+    database: Arc<Database>,
+}
+
+impl Catalogs {
+    /// The same catalog, its streams showing their hidden columns.
+    pub(crate) fn with_hidden(list: &Arc<dyn CatalogProviderList>) -> Option<Arc<dyn CatalogProviderList>> {
+        let any: &dyn std::any::Any = list.as_ref();
+        let catalogs = any.downcast_ref::<Catalogs>()?;
+        let database = Database {
+            shared: Weak::clone(&catalogs.database.shared),
+            hidden: true,
+            added: Arc::clone(&catalogs.database.added),
+        };
+        Some(Arc::new(Catalogs { database: Arc::new(database) }))
+    }
+}
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![DATABASE.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == DATABASE).then(|| Arc::clone(&self.database) as Arc<dyn CatalogProvider>)
+    }
+}
+
+/// The schemas: `public`, `system`, and those that are registered beside them (`pg_catalog`).
+struct Database {
+    shared: Weak<Shared>,
+    hidden: bool,
+    added: Arc<RwLock<HashMap<String, Arc<dyn SchemaProvider>>>>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("hidden", &self.hidden).finish_non_exhaustive()
+    }
+}
+
+impl CatalogProvider for Database {
+    fn schema_names(&self) -> Vec<String> {
+        let own = [DEFAULT_SCHEMA, SYSTEM_SCHEMA].map(str::to_owned);
+        own.into_iter().chain(self.added.read().keys().cloned()).collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if name == DEFAULT_SCHEMA || name == SYSTEM_SCHEMA {
+            let shared = Weak::clone(&self.shared);
+            return Some(Arc::new(StreamsSchema { shared, schema: name.to_owned(), hidden: self.hidden }));
+        }
+        self.added.read().get(name).cloned()
+    }
+
+    fn register_schema(
+        &self,
+        name: &str,
+        schema: Arc<dyn SchemaProvider>,
+    ) -> DataFusionResult<Option<Arc<dyn SchemaProvider>>> {
+        Ok(self.added.write().insert(name.to_owned(), schema))
+    }
+}
+
+/// The streams of one schema, and in `system` the engine's own tables.
+struct StreamsSchema {
+    shared: Weak<Shared>,
+    schema: String,
+    hidden: bool,
+}
+
+impl std::fmt::Debug for StreamsSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamsSchema").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for StreamsSchema {
+    fn table_names(&self) -> Vec<String> {
+        let Some(shared) = self.shared.upgrade() else { return vec![] };
+        let streams = shared.streams().into_iter().filter(|s| s.name().schema() == self.schema);
+        let mut names: Vec<String> = streams.map(|s| s.name().name().to_owned()).collect();
+        if self.schema == SYSTEM_SCHEMA {
+            names.extend(SYSTEM_TABLES.iter().map(|name| (*name).to_owned()));
+        }
+        names
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        let Some(shared) = self.shared.upgrade() else { return Ok(None) };
+        if self.schema == SYSTEM_SCHEMA
+            && let Some(table) = system_table(&shared, name)
+        {
+            return Ok(Some(table));
+        }
+        let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
+        match shared.stream(&object) {
+            Ok(stream) => Ok(Some(Arc::new(StreamTable::new(shared, stream, self.hidden)))),
+            // A broken stream fails with its reason, not as one that does not exist.
+            Err(error) if shared.knows(&object) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|known| known == name)
+    }
+}

@@ -1,0 +1,16 @@
+//! Owns the SQL surface that the doors call: sessions, prepared statements and their results.
+
+mod commands;
+mod context;
+mod hidden;
+mod rows;
+mod session;
+mod settings;
+mod statement;
+mod workers;
+
+pub(crate) use context::query_context;
+pub use rows::{Outcome, RowStream};
+pub use session::{Canceller, RunOptions, Session};
+pub use statement::{Prepared, Statement};
+pub(crate) use workers::QueryWorkers;

@@ -1,0 +1,165 @@
+//! Owns a running query: the task that drives it and the stream its rows come out of.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use futures::{Stream, StreamExt};
+use millstream_catalog::fault::Code;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::QueryWorkers;
+use crate::queries::QueryGuard;
+use crate::{Error, Result};
+
+/// Batches that may wait for a slow client.
+const BATCHES_AHEAD: usize = 2;
+
+/// What a statement came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Rows; the tag is for the wire's CommandComplete (`SELECT`, `SHOW`, `EXPLAIN`).
+    Rows {
+        /// The rows.
+        rows: RowStream,
+        /// The command, without its count.
+        tag: &'static str,
+    },
+    /// No rows: the command tag, as PostgreSQL spells it (`CREATE STREAM`, `INSERT 0 5`, `SET`), and notices.
+    Done {
+        /// The whole tag.
+        tag: String,
+        /// Things to tell the user, such as "stream x exists already, skipped".
+        notices: Vec<String>,
+    },
+}
+
+/// A query's rows. Batches arrive as they are made; dropping the stream cancels the query and frees its memory.
+#[derive(Debug)]
+pub struct RowStream {
+    schema: SchemaRef,
+    first: Option<RecordBatch>,
+    rest: Option<mpsc::Receiver<Result<RecordBatch>>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl RowStream {
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// One batch that is there already.
+    pub(crate) fn ready(batch: RecordBatch) -> Self {
+        Self { schema: batch.schema(), first: Some(batch), rest: None, task: None }
+    }
+
+    /// Starts a query and waits for its first batch, so that what fails early fails before any answer is begun.
+    pub(crate) async fn start(workers: &QueryWorkers, query: Query) -> Result<Self> {
+        let schema = Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow()));
+        let (output, mut rest) = mpsc::channel(BATCHES_AHEAD);
+        let mut stream = Self { schema, first: None, rest: None, task: None };
+        stream.task = Some(workers.spawn(query.drive(output)));
+        stream.first = rest.recv().await.transpose()?;
+        stream.rest = Some(rest);
+        Ok(stream)
+    }
+}
+
+impl Drop for RowStream {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Stream for RowStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        match &mut self.rest {
+            Some(rest) => rest.poll_recv(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// A planned query with everything it needs to run.
+pub(crate) struct Query {
+    pub(crate) sql: String,
+    pub(crate) plan: LogicalPlan,
+    pub(crate) state: SessionState,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) guard: QueryGuard,
+}
+
+impl Query {
+    async fn drive(self, output: mpsc::Sender<Result<RecordBatch>>) {
+        let cancel = self.guard.cancel_token().clone();
+        let timeout = self.timeout;
+        let result = tokio::select! {
+            result = self.produce(&output) => result,
+            () = cancel.cancelled() => Err(cancelled()),
+            () = expired(timeout) => Err(timed_out(timeout)),
+        };
+        self.guard.finish(result.as_ref().err());
+        if let Err(error) = result {
+            // The client may have left; then there is nobody to tell.
+            drop(output.send(Err(error)).await);
+        }
+    }
+
+    async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+        let wrap = |e| Error::from_datafusion(e, &self.sql);
+        let plan = self.state.create_physical_plan(&self.plan).await.map_err(wrap)?;
+        let base = self.state.runtime_env();
+        let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
+        let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
+        let context = datafusion::execution::TaskContext::from(&self.state).with_runtime(runtime);
+        let mut rows = execute_stream(plan, Arc::new(context)).map_err(wrap)?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(wrap)?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            self.guard.add_rows(batch.num_rows());
+            if output.send(Ok(batch)).await.is_err() {
+                return Err(cancelled());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn expired(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn cancelled() -> Error {
+    Error::rejected(Code::Cancelled, "the statement was cancelled by its client")
+}
+
+fn timed_out(timeout: Option<Duration>) -> Error {
+    let ms = timeout.unwrap_or_default().as_millis();
+    Error::Rejected {
+        code: Code::Timeout,
+        message: format!("the statement ran longer than its limit of {ms} ms and was ended"),
+        hint: Some("SET statement_timeout = '5min' allows more for this session".into()),
+        position: None,
+    }
+}

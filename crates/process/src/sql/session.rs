@@ -1,0 +1,223 @@
+//! Owns sessions: one client's settings and the statement it is running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::common::ParamValues;
+use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as DfStatement;
+use millstream_catalog::fault::Code;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Catalogs;
+use super::rows::Query;
+use super::settings::Settings;
+use super::{Outcome, Prepared, RowStream, Statement, commands, hidden};
+use crate::ddl::{self, Command};
+use crate::engine::Shared;
+use crate::read::ReadPoint;
+use crate::{Error, PositionToken, Result};
+
+/// One client's state: search path, settings, and which statement is running.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Mutex<Settings>,
+    running: Arc<Mutex<Option<CancellationToken>>>,
+}
+
+/// What a run may use and must wait for.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Ends the statement after this long; `None` takes the session's `statement_timeout`.
+    pub timeout: Option<Duration>,
+    /// Waits until these positions are visible.
+    pub after: Vec<PositionToken>,
+}
+
+/// Cancels a session's running statement.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    running: Arc<Mutex<Option<CancellationToken>>>,
+}
+
+impl Canceller {
+    /// Ends the running statement with `query_canceled`; does nothing when none runs.
+    pub fn cancel(&self) {
+        if let Some(token) = self.running.lock().as_ref() {
+            token.cancel();
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let settings = Settings::new(shared.options.statement_timeout);
+        Self { shared, settings: Mutex::new(settings), running: Arc::default() }
+    }
+
+    /// Splits a text into statements; `;` separates them. An empty text gives an empty list.
+    ///
+    /// This only parses: a later statement may need what an earlier one makes, so each is planned when it is its turn.
+    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
+        let parsed = ddl::parse(sql)?;
+        Ok(parsed.into_iter().map(|p| Statement { text: p.text.clone(), parsed: Arc::new(p) }).collect())
+    }
+
+    /// Plans a statement: checks names and types, and finds its parameters and result columns.
+    pub async fn prepare(&self, statement: &Statement) -> Result<Prepared> {
+        match statement.command() {
+            Command::Sql(sql) => self.plan(statement, sql).await,
+            command => {
+                let (schema, tag) = commands::shape(command);
+                Ok(Prepared::command(statement.clone(), schema, tag))
+            }
+        }
+    }
+
+    /// Runs a prepared statement. The result streams; dropping it cancels the query.
+    pub async fn run(&self, prepared: &Prepared, params: &[ScalarValue], options: RunOptions) -> Result<Outcome> {
+        if self.shared.closing.is_cancelled() {
+            return Err(Error::rejected(Code::ShuttingDown, "the node is stopping"));
+        }
+        let timeout = options.timeout.or_else(|| self.settings.lock().timeout());
+        self.wait_for(&options.after, timeout).await?;
+        match &prepared.plan {
+            Some(plan) => self.run_query(prepared, plan.clone(), params, timeout).await,
+            None => commands::run(self, &prepared.statement).await,
+        }
+    }
+
+    /// Parses, plans and runs one statement without parameters.
+    pub async fn execute(&self, sql: &str) -> Result<Outcome> {
+        let statements = self.parse(sql)?;
+        let [statement] = statements.as_slice() else {
+            return Err(Error::rejected(
+                Code::SyntaxError,
+                format!("one statement is expected here, {} were given", statements.len()),
+            ));
+        };
+        let prepared = self.prepare(statement).await?;
+        self.run(&prepared, &[], RunOptions::default()).await
+    }
+
+    /// A handle that cancels what this session is running, for another connection to call.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { running: Arc::clone(&self.running) }
+    }
+
+    /// A session setting's value, as SHOW prints it.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.settings.lock().get(name).map(str::to_owned)
+    }
+
+    /// Sets a session setting, as SET does.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        self.settings.lock().set(name, value)
+    }
+
+    async fn plan(&self, statement: &Statement, sql: &DfStatement) -> Result<Prepared> {
+        let mut state = self.shared.context()?.state();
+        let mut ast = rewritten(&statement.text, sql);
+        if hidden::names_hidden(&ast) {
+            show_hidden(&mut state);
+            hidden::hide_in_wildcards(&mut ast, &|name| self.shared.knows(name));
+        }
+        let plan = state.statement_to_plan(ast).await.map_err(|e| Error::from_datafusion(e, &statement.text))?;
+        let tag = permitted(&plan)?;
+        Prepared::query(statement.clone(), plan, tag)
+    }
+
+    async fn run_query(
+        &self,
+        prepared: &Prepared,
+        plan: LogicalPlan,
+        params: &[ScalarValue],
+        timeout: Option<Duration>,
+    ) -> Result<Outcome> {
+        let text = &prepared.statement.text;
+        let expected = prepared.parameter_types().len();
+        if params.len() < expected {
+            return Err(Error::rejected(
+                Code::InvalidRequest,
+                format!("the statement has {expected} parameters, {} were given", params.len()),
+            ));
+        }
+        let plan = if expected == 0 {
+            plan
+        } else {
+            plan.with_param_values(ParamValues::from(params.to_vec())).map_err(|e| Error::from_datafusion(e, text))?
+        };
+        let guard = self.shared.queries.begin(text)?;
+        *self.running.lock() = Some(guard.cancel_token().clone());
+        let mut state = self.shared.context()?.state();
+        state.mark_start_execution();
+        state.config_mut().set_extension(Arc::new(ReadPoint::default()));
+        let query = Query { sql: text.clone(), plan, state, timeout, guard };
+        let rows = RowStream::start(&self.shared.workers, query).await?;
+        Ok(Outcome::Rows { rows, tag: prepared.tag })
+    }
+
+    /// Returns when every position is visible. On one node whatever was acknowledged is, so this waits only for
+    /// positions that are still ahead: those of a request another client has under way.
+    async fn wait_for(&self, tokens: &[PositionToken], timeout: Option<Duration>) -> Result<()> {
+        for token in tokens {
+            let stream = self.shared.stream(&token.stream)?;
+            let partitions = stream.definition().stream.options.partitions as usize;
+            if token.positions.0.len() > partitions {
+                return Err(Error::rejected(
+                    Code::InvalidRequest,
+                    format!("position {token} names a partition that stream {} does not have", token.stream),
+                ));
+            }
+            let mut ends = stream.log().subscribe();
+            let reached = ends.wait_for(|end| end.covers(&token.positions));
+            let limit = timeout.unwrap_or(self.shared.options.statement_timeout);
+            let waited = tokio::time::timeout(limit, reached).await;
+            if !matches!(waited, Ok(Ok(_))) {
+                return Err(Error::rejected(
+                    Code::Timeout,
+                    format!("position {token} was not reached within {} ms", limit.as_millis()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plans over tables that show their hidden columns.
+fn show_hidden(state: &mut SessionState) {
+    if let Some(list) = Catalogs::with_hidden(state.catalog_list()) {
+        state.register_catalog_list(list);
+    }
+}
+
+/// The command tag of a plan that sessions may run; what would write files or change the context is refused.
+fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
+    let refused = match plan {
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => return Ok("EXPLAIN"),
+        LogicalPlan::Ddl(ddl) => ddl.name(),
+        LogicalPlan::Dml(dml) => dml.name(),
+        LogicalPlan::Copy(_) => "COPY",
+        LogicalPlan::Statement(statement) => statement.name(),
+        _ => return Ok("SELECT"),
+    };
+    Err(Error::rejected(
+        Code::Unsupported,
+        format!("{refused} is not supported; streams take rows over HTTP (POST /v1/streams/<stream>)"),
+    ))
+}
+
+/// The statement with the spellings of PostgreSQL's tools brought into a form that the planner takes.
+fn rewritten(text: &str, statement: &DfStatement) -> DfStatement {
+    match statement {
+        DfStatement::Statement(inner) => {
+            let inner = crate::pg_catalog::rewrite(text, inner.as_ref().clone());
+            DfStatement::Statement(Box::new(inner))
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Owns parsed and planned statements.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::logical_expr::LogicalPlan;
+use millstream_catalog::fault::Code;
+
+use crate::ddl::{Command, ParsedStatement};
+use crate::{Error, Result};
+
+/// A parsed statement.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Its text, without the `;`.
+    pub text: String,
+    pub(crate) parsed: Arc<ParsedStatement>,
+}
+
+impl Statement {
+    pub(crate) fn command(&self) -> &Command {
+        &self.parsed.command
+    }
+}
+
+/// A planned statement.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub(crate) statement: Statement,
+    pub(crate) plan: Option<LogicalPlan>,
+    pub(crate) tag: &'static str,
+    parameters: Vec<Option<DataType>>,
+    schema: Option<SchemaRef>,
+}
+
+impl Prepared {
+    /// A query.
+    pub(crate) fn query(statement: Statement, plan: LogicalPlan, tag: &'static str) -> Result<Self> {
+        let parameters = parameters(&plan).map_err(|(code, message)| Error::rejected(code, message))?;
+        let schema = Arc::new(Schema::clone(plan.schema().as_arrow()));
+        Ok(Self { statement, plan: Some(plan), tag, parameters, schema: Some(schema) })
+    }
+
+    /// A command of the engine's own; `schema` where it returns rows.
+    pub(crate) fn command(statement: Statement, schema: Option<SchemaRef>, tag: &'static str) -> Self {
+        Self { statement, plan: None, tag, parameters: vec![], schema }
+    }
+
+    /// The types of `$1`, `$2`, …; `None` where the statement does not tell.
+    pub fn parameter_types(&self) -> &[Option<DataType>] {
+        &self.parameters
+    }
+
+    /// The result's columns; `None` for statements that return no rows. Field metadata tells JSON and UUID from text
+    /// (`millstream_catalog::LOGICAL_TYPE_KEY`).
+    pub fn schema(&self) -> Option<SchemaRef> {
+        self.schema.clone()
+    }
+
+    /// The statement's text.
+    pub fn text(&self) -> &str {
+        &self.statement.text
+    }
+}
+
+/// The types of a plan's parameters, by number.
+fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, (Code, String)> {
+    let types: HashMap<String, Option<DataType>> =
+        plan.get_parameter_types().map_err(|e| (Code::TypeMismatch, e.strip_backtrace()))?;
+    let mut by_number = Vec::new();
+    for (name, data_type) in types {
+        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+        let Some(number) = number.filter(|n| (1..=65535).contains(n)) else {
+            return Err((Code::SyntaxError, format!("parameter {name} is not of the form $1, $2, …")));
+        };
+        if by_number.len() < number {
+            by_number.resize(number, None);
+        }
+        by_number[number - 1] = data_type;
+    }
+    Ok(by_number)
+}

@@ -1,0 +1,50 @@
+//! Owns the threads that plan and run queries, apart from those that serve the network.
+//!
+//! A query is CPU work for milliseconds at a time. On threads of its own it cannot hold up an ingest request that
+//! waits for nothing but a socket and an fsync.
+
+use std::future::Future;
+
+use millstream_catalog::fault::Code;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::{Error, Result};
+
+/// A runtime for queries; it goes with the engine.
+#[derive(Debug)]
+pub(crate) struct QueryWorkers {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl QueryWorkers {
+    /// Starts one thread per core.
+    pub(crate) fn start() -> Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map_err(|e| Error::rejected(Code::IoError, format!("cannot start the query threads: {e}")))?;
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Some(runtime), handle })
+    }
+
+    /// Runs a task on the query threads.
+    pub(crate) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(task)
+    }
+}
+
+impl Drop for QueryWorkers {
+    fn drop(&mut self) {
+        // A runtime must not be waited for where others are being run.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Owns an open stream: its definition, its log, its lake table and its counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use millstream_buffer::Log;
+use millstream_catalog::{ObjectName, Positions, Stream, StreamId};
+use millstream_store::LakeTable;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+use crate::admit::{Admission, Partitioner};
+
+/// A definition with what is compiled from it.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) stream: Arc<Stream>,
+    /// [`Stream::schema`].
+    pub(crate) schema: SchemaRef,
+    /// [`Stream::full_schema`].
+    pub(crate) full_schema: SchemaRef,
+    pub(crate) admission: Admission,
+    pub(crate) partitioner: Partitioner,
+}
+
+/// Figures that only this process counts; they start at zero with it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted_rows: AtomicU64,
+    pub(crate) quarantined_rows: AtomicU64,
+    pub(crate) duplicate_requests: AtomicU64,
+    pub(crate) unknown_fields: AtomicU64,
+    pub(crate) tiered_rows: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that takes rows and answers queries.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    id: StreamId,
+    name: ObjectName,
+    definition: RwLock<Arc<Definition>>,
+    log: Arc<dyn Log>,
+    lake: RwLock<Option<LakeTable>>,
+    pub(crate) counters: Counters,
+    pub(crate) round_robin: AtomicU64,
+    /// Held while a round of tiering runs.
+    pub(crate) tier_lock: tokio::sync::Mutex<()>,
+    /// Ends the stream's background tasks when it is dropped.
+    pub(crate) closing: CancellationToken,
+}
+
+impl OpenStream {
+    pub(crate) fn new(definition: Definition, log: Arc<dyn Log>, closing: CancellationToken) -> Self {
+        Self {
+            id: definition.stream.id,
+            name: definition.stream.name.clone(),
+            definition: RwLock::new(Arc::new(definition)),
+            log,
+            lake: RwLock::new(None),
+            counters: Counters::default(),
+            round_robin: AtomicU64::new(0),
+            tier_lock: tokio::sync::Mutex::new(()),
+            closing,
+        }
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
+    pub(crate) fn definition(&self) -> Arc<Definition> {
+        Arc::clone(&self.definition.read())
+    }
+
+    pub(crate) fn redefine(&self, definition: Definition) {
+        *self.definition.write() = Arc::new(definition);
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    /// The lake table, once it was opened.
+    pub(crate) fn lake_table(&self) -> Option<LakeTable> {
+        self.lake.read().clone()
+    }
+
+    pub(crate) fn set_lake_table(&self, table: LakeTable) {
+        *self.lake.write() = Some(table);
+    }
+
+    /// The offsets that the lake holds all rows before.
+    pub(crate) fn lake_positions(&self) -> Positions {
+        self.lake_table().map(|table| table.snapshot().positions.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,82 @@
+//! Tiering under every single failure of the object store.
+
+use std::sync::Arc;
+
+use millstream_catalog::ObjectName;
+use millstream_store::fault_store::{Failure, FaultStore};
+use tempfile::TempDir;
+
+use crate::harness::Node;
+
+async fn node_on_faulty_store() -> (Node, FaultStore) {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let url = format!("file://{}/lake", dir.path().display());
+    let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
+    let faults = FaultStore::new(store);
+    let node = Node::start_on(dir, url, Arc::new(faults.clone())).await;
+    (node, faults)
+}
+
+/// Every row once, whatever lies where.
+async fn assert_whole(node: &Node, rows: i64, context: &str) {
+    assert_eq!(node.number("SELECT count(*) FROM s").await, rows, "{context}: count");
+    assert_eq!(node.number("SELECT count(DISTINCT id) FROM s").await, rows, "{context}: distinct");
+    assert_eq!(node.number("SELECT sum(id) FROM s").await, rows * (rows - 1) / 2, "{context}: sum");
+}
+
+/// For k = 1, 2, … until a round needs no more operations: fail the k-th, try again, and compare with the model.
+async fn every_step(failure: Failure) {
+    let (mut node, faults) = node_on_faulty_store().await;
+    node.create_s(2).await;
+    node.write(0..10).await;
+    node.tier().await;
+    let name = ObjectName::public("s").unwrap();
+    let mut rows = 10;
+    let mut k = 1;
+    loop {
+        node.write(rows..rows + 10).await;
+        rows += 10;
+        faults.fail_at(k, failure);
+        // Either answer is right: what counts is what is there.
+        let first = node.engine.tier(&name).await;
+        let kept = node.engine.maintain(&name).await;
+        let fired = faults.fired();
+        faults.set_outage(false);
+        assert_whole(&node, rows, &format!("{failure:?} at {k}")).await;
+        node.tier().await;
+        assert_whole(&node, rows, &format!("{failure:?} at {k}, tried again")).await;
+        if k % 4 == 0 {
+            node = node.restart().await;
+            assert_whole(&node, rows, &format!("{failure:?} at {k}, restarted")).await;
+        }
+        if !fired {
+            assert!(first.is_ok() && kept.is_ok());
+            assert!(k > 5, "only {k} operations were tried");
+            return;
+        }
+        k += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_operation_loses_and_repeats_nothing() {
+    every_step(Failure::Before).await;
+}
+
+#[tokio::test]
+async fn an_operation_that_was_done_but_reported_failed_loses_and_repeats_nothing() {
+    every_step(Failure::After).await;
+}
+
+#[tokio::test]
+async fn ingest_and_queries_go_on_while_the_store_is_down() {
+    let (node, faults) = node_on_faulty_store().await;
+    node.create_s(1).await;
+    faults.set_outage(true);
+    node.write(0..100).await;
+    assert!(node.engine.tier(&ObjectName::public("s").unwrap()).await.is_err());
+    assert_whole(&node, 100, "while the store is down").await;
+    faults.set_outage(false);
+    assert_eq!(node.tier().await, 100);
+    assert_whole(&node, 100, "after").await;
+}

@@ -1,0 +1,122 @@
+//! Owns an engine in a temporary folder, a clock that tests move, and short ways to write and ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::util::pretty::pretty_format_batches;
+use futures::TryStreamExt;
+use millstream_buffer::ManualClock;
+use millstream_catalog::{Catalog, ObjectName, SqliteCatalog};
+use millstream_process::{
+    Engine, EngineOptions, Error, IdempotencyKey, LogEngine, Outcome, QuarantinedRow, Receipt, Rows,
+};
+use object_store::ObjectStore;
+use tempfile::TempDir;
+
+/// An engine and what it stands on; the folder outlives restarts.
+pub struct Node {
+    pub engine: Engine,
+    pub dir: Arc<TempDir>,
+    options: EngineOptions,
+}
+
+impl Node {
+    /// A fresh node on disk.
+    pub async fn start() -> Node {
+        let dir = Arc::new(TempDir::new().unwrap());
+        let url = format!("file://{}/lake", dir.path().display());
+        let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
+        Self::start_on(dir, url, store).await
+    }
+
+    /// A node on a folder and a store.
+    pub async fn start_on(dir: Arc<TempDir>, url: url::Url, store: Arc<dyn ObjectStore>) -> Node {
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
+        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+        let options = EngineOptions {
+            data_dir: dir.path().to_owned(),
+            catalog,
+            store_url: url,
+            store,
+            log_engine: LogEngine::Disk,
+            clock,
+            query_memory_bytes: 256 << 20,
+            statement_timeout: Duration::from_secs(60),
+            max_queries: 16,
+            ingest_queue_bytes: 64 << 20,
+            log_memory_bytes: 64 << 20,
+            tier_bytes: u64::MAX,
+            tier_age: Duration::from_secs(86_400),
+            maintenance_interval: Duration::from_secs(86_400),
+            vacuum_retention: Duration::ZERO,
+        };
+        let engine = Engine::open(options.clone()).await.unwrap();
+        Node { engine, dir, options }
+    }
+
+    /// The same folder, opened again after an orderly stop.
+    pub async fn restart(self) -> Node {
+        self.engine.shutdown().await;
+        let engine = Engine::open(self.options.clone()).await.unwrap();
+        Node { engine, ..self }
+    }
+
+    /// Runs a statement and gives its rows as a table of text.
+    pub async fn ask(&self, sql: &str) -> Result<String, Error> {
+        match self.engine.session().execute(sql).await? {
+            Outcome::Rows { rows, .. } => {
+                let batches: Vec<RecordBatch> = rows.try_collect().await?;
+                Ok(pretty_format_batches(&batches).unwrap().to_string())
+            }
+            Outcome::Done { tag, .. } => Ok(tag),
+        }
+    }
+
+    /// Runs a query of one number.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let Outcome::Rows { rows, .. } = self.engine.session().execute(sql).await.unwrap() else {
+            panic!("{sql} gives no rows")
+        };
+        let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        let column = arrow::compute::cast(batches[0].column(0), &arrow::datatypes::DataType::Int64).unwrap();
+        column.as_any().downcast_ref::<Int64Array>().unwrap().value(0)
+    }
+
+    /// A stream `s (id BIGINT, name TEXT)`.
+    pub async fn create_s(&self, partitions: u32) {
+        let by = if partitions > 1 { "PARTITION BY (id)" } else { "" };
+        let sql = format!("CREATE STREAM s (id BIGINT, name TEXT) {by} WITH (partitions = {partitions})");
+        self.ask(&sql).await.unwrap();
+    }
+
+    /// Appends rows with these ids to `s`.
+    pub async fn write(&self, ids: std::ops::Range<i64>) -> Receipt {
+        self.write_keyed(ids, None, vec![]).await.unwrap()
+    }
+
+    /// Appends rows with these ids to `s`, with a key and refused rows.
+    pub async fn write_keyed(
+        &self,
+        ids: std::ops::Range<i64>,
+        key: Option<&str>,
+        refused: Vec<QuarantinedRow>,
+    ) -> Result<Receipt, Error> {
+        let stream = self.engine.stream(&ObjectName::public("s").unwrap())?;
+        let schema = stream.definition().schema();
+        let content = ids.start as u64;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(ids.clone())),
+            Arc::new(StringArray::from_iter_values(ids.map(|id| format!("n{id}")))),
+        ];
+        let batch = RecordBatch::try_new(schema, columns).unwrap();
+        let admitted = stream.admit(Rows { missing: vec![None; batch.num_columns()], batch })?;
+        let key = key.map(|key| IdempotencyKey { key: key.to_owned(), content });
+        stream.append(admitted.batch, refused, key).await
+    }
+
+    /// Moves what waits to the lake.
+    pub async fn tier(&self) -> u64 {
+        self.engine.tier(&ObjectName::public("s").unwrap()).await.unwrap()
+    }
+}

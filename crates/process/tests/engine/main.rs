@@ -1,0 +1,9 @@
+//! The engine as its doors use it: rows in, SQL out, with the lake between.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod faults;
+mod harness;
+mod queries;
+mod reads;
+mod streams;
