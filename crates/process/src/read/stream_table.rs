@@ -85,7 +85,7 @@ impl TableProvider for StreamTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let point = state.config().get_extension::<ReadPoint>().unwrap_or_default();
-        let snapshot = point.snapshot(&self.stream).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let snapshot = point.snapshot(&self.shared, &self.stream).await?;
         let output = match projection {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
