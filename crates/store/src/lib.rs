@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
 pub use location::store_from_url;
 pub use maintain::MaintenanceReport;
-pub use synced::SyncedLocal;
+pub use synced::{Synced, SyncedLocal};
 pub use table::{LakeSnapshot, LakeTable};

@@ -40,7 +40,7 @@ impl LakeTable {
     pub async fn maintain(&self, retention: Duration, now_ms: i64) -> Result<MaintenanceReport> {
         let _care = self.inner.care.lock().await;
         let mut report = MaintenanceReport::default();
-        for files in plan_merges(&self.snapshot().state, &self.inner.options) {
+        for files in plan_merges(&self.refresh().await?.state, &self.inner.options) {
             self.merge(files, now_ms, &mut report).await?;
         }
         let kept_since_ms = now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
@@ -124,8 +124,8 @@ impl LakeTable {
         let listed: Vec<_> =
             inner.history.store.list(Some(folder)).try_collect().await.map_err(failed("list", folder))?;
         let in_flight = inner.in_flight.lock().clone();
+        let newest = self.refresh().await?;
         let states = self.states_in_use();
-        let newest = self.snapshot();
         let doomed: Vec<Path> = listed
             .into_iter()
             .filter_map(|object| {

@@ -90,6 +90,17 @@ impl LakeProvider {
         entry.scan_stats.get_or_init(make).clone()
     }
 
+    /// The statistics of all files in one, worked out once per snapshot.
+    fn all_statistics(&self) -> Result<Statistics> {
+        let state = &self.snapshot.state;
+        if let Some(stats) = state.all_stats.get() {
+            return Ok(stats.clone());
+        }
+        let each = state.files.values().map(|e| self.statistics(e)).collect::<Vec<_>>();
+        let all = Statistics::try_merge_iter(each.iter().map(Arc::as_ref), &self.schema)?;
+        Ok(state.all_stats.get_or_init(|| all).clone())
+    }
+
     fn prune(&self, state: &dyn Session, filter: Expr, stats: &[Arc<Statistics>]) -> Result<Vec<bool>> {
         let df_schema = self.schema.clone().to_dfschema()?;
         let filter = state.create_physical_expr(filter, &df_schema)?;
@@ -130,9 +141,7 @@ impl TableProvider for LakeProvider {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let state = &self.snapshot.state;
-        let all = state.files.values().map(|e| self.statistics(e)).collect::<Vec<_>>();
-        Statistics::try_merge_iter(all.iter().map(Arc::as_ref), &self.schema).ok()
+        self.all_statistics().ok()
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
@@ -156,8 +165,11 @@ impl TableProvider for LakeProvider {
             let projected = datafusion::common::project_schema(&self.schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
-        let statistics =
-            Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+        let statistics = if files.len() == self.snapshot.state.files.len() {
+            self.all_statistics()?
+        } else {
+            Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), &self.schema)?
+        };
         let reader = CachedParquetFileReaderFactory::new(
             self.table.history.store.clone(),
             env.cache_manager.get_file_metadata_cache(),

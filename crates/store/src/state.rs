@@ -10,6 +10,7 @@ use millstream_catalog::{Positions, StreamId};
 
 use crate::action::{Action, Metadata, Protocol};
 use crate::stats::FileStats;
+use crate::write::CUT_TAG;
 
 /// One data file of a table.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ pub(crate) struct FileEntry {
 
 impl FileEntry {
     fn new(add: Add) -> Self {
-        let stats = FileStats::parse(add.stats.as_deref());
+        let cut = add.tags.as_ref().and_then(|t| t.get(CUT_TAG)).and_then(Option::as_deref);
+        let stats = FileStats::parse(add.stats.as_deref(), cut);
         Self { add, stats, scan_stats: OnceLock::new() }
     }
 }
@@ -48,6 +50,8 @@ pub(crate) struct TableState {
     pub checkpoint: Option<i64>,
     /// The stream's full schema in log types: what readers get.
     pub log_schema: Option<SchemaRef>,
+    /// All files' statistics in one, made when first asked for.
+    pub all_stats: OnceLock<Statistics>,
 }
 
 impl TableState {
@@ -58,6 +62,7 @@ impl TableState {
 
     /// Takes in the actions of one commit, or of a checkpoint.
     pub fn apply(&mut self, version: i64, actions: impl IntoIterator<Item = Action>) {
+        self.all_stats = OnceLock::new();
         for action in actions {
             match action {
                 Action::Metadata(m) => self.metadata = Some(m),
@@ -84,6 +89,7 @@ impl TableState {
             return;
         }
         self.log_schema = Some(schema);
+        self.all_stats = OnceLock::new();
         for entry in self.files.values_mut() {
             *entry =
                 Arc::new(FileEntry { add: entry.add.clone(), stats: entry.stats.clone(), scan_stats: OnceLock::new() });

@@ -1,8 +1,8 @@
 //! Owns file statistics: from a written file to its `add` action, and from there to the engine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Schema};
 use chrono::{DateTime, Datelike};
 use datafusion::common::stats::Precision;
@@ -22,6 +22,8 @@ pub(crate) const TEXT_BOUND_BYTES: usize = 64;
 pub(crate) struct FileStats {
     /// Number of rows.
     pub rows: Option<u64>,
+    /// Columns whose bounds are not values of the file, but beyond them.
+    cut: HashSet<String>,
     columns: HashMap<String, ColumnText>,
 }
 
@@ -45,8 +47,9 @@ struct StatsJson<'a> {
 }
 
 impl FileStats {
-    /// Reads the `stats` text of an `add` action. Text that cannot be read gives no statistics: they only help.
-    pub fn parse(text: Option<&str>) -> Self {
+    /// Reads the `stats` text of an `add` action and the list of cut columns beside it. Text that cannot be read gives
+    /// no statistics: they only help.
+    pub fn parse(text: Option<&str>, cut: Option<&str>) -> Self {
         let Some(Ok(json)) = text.map(serde_json::from_str::<StatsJson<'_>>) else { return Self::default() };
         let mut columns: HashMap<String, ColumnText> = HashMap::new();
         for (name, raw) in json.min_values {
@@ -58,7 +61,8 @@ impl FileStats {
         for (name, raw) in json.null_count {
             columns.entry(name).or_default().nulls = raw.get().parse().ok();
         }
-        Self { rows: json.num_records, columns }
+        let cut = cut.and_then(|c| serde_json::from_str(c).ok()).unwrap_or_default();
+        Self { rows: json.num_records, cut, columns }
     }
 
     /// The least and greatest value of an integer column.
@@ -75,7 +79,7 @@ impl FileStats {
             .fields()
             .iter()
             .map(|field| match self.columns.get(field.name()) {
-                Some(text) => text.to_engine(field.data_type(), own),
+                Some(text) => text.to_engine(field.data_type(), own, own && !self.cut.contains(field.name())),
                 None => ColumnStatistics::new_unknown(),
             })
             .collect();
@@ -88,25 +92,25 @@ impl FileStats {
 }
 
 impl ColumnText {
-    fn to_engine(&self, log: &DataType, own: bool) -> ColumnStatistics {
+    fn to_engine(&self, log: &DataType, own: bool, text_exact: bool) -> ColumnStatistics {
         let mut stats = ColumnStatistics::new_unknown();
         if let Some(nulls) = self.nulls.and_then(|n| usize::try_from(n).ok()) {
             stats.null_count = Precision::Exact(nulls);
         }
         let bounded = same_in_lake(log) && (own || !matches!(log, DataType::Timestamp(..)));
         if bounded {
-            stats.min_value = bound(self.min.as_deref(), log, own);
-            stats.max_value = bound(self.max.as_deref(), log, own);
+            stats.min_value = bound(self.min.as_deref(), log, text_exact);
+            stats.max_value = bound(self.max.as_deref(), log, text_exact);
         }
         stats
     }
 }
 
 /// A bound, exact only where the value is sure to be in the file.
-fn bound(text: Option<&str>, log: &DataType, own: bool) -> Precision<ScalarValue> {
+fn bound(text: Option<&str>, log: &DataType, text_exact: bool) -> Precision<ScalarValue> {
     let Some(value) = text.and_then(|t| parse_scalar(t, log)) else { return Precision::Absent };
     let exact = match log {
-        DataType::Utf8 | DataType::Utf8View => own && text.is_some_and(|t| t.len() < TEXT_BOUND_BYTES),
+        DataType::Utf8 | DataType::Utf8View => text_exact,
         DataType::Float32 | DataType::Float64 => false,
         _ => true,
     };
@@ -138,8 +142,10 @@ fn parse_scalar(text: &str, log: &DataType) -> Option<ScalarValue> {
     })
 }
 
-/// The `stats` text of a file that was just written, from its footer. `lake` is the schema it was written with.
-pub(crate) fn stats_text(metadata: &ParquetMetaData, lake: &Schema) -> String {
+/// The `stats` text of a file that was just written, from its footer, and the columns whose bounds were cut. `lake` is
+/// the schema it was written with.
+pub(crate) fn stats_text(metadata: &ParquetMetaData, lake: &Schema) -> (String, Vec<String>) {
+    let mut cut = Vec::new();
     let parquet_schema = metadata.file_metadata().schema_descr();
     let (mut mins, mut maxs, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     for field in lake.fields().iter().filter(|f| !f.data_type().is_nested()) {
@@ -156,15 +162,23 @@ pub(crate) fn stats_text(metadata: &ParquetMetaData, lake: &Schema) -> String {
         if let (Some(least), Some(most)) = (least, most) {
             mins.push(format!("{key}:{least}"));
             maxs.push(format!("{key}:{most}"));
+            let all =
+                |exact: parquet::errors::Result<BooleanArray>| exact.is_ok_and(|e| e.iter().all(|e| e == Some(true)));
+            let (least_exact, most_exact) =
+                (converter.row_group_is_min_value_exact(groups), converter.row_group_is_max_value_exact(groups));
+            if !(all(least_exact) && all(most_exact)) {
+                cut.push(field.name().clone());
+            }
         }
     }
-    format!(
+    let text = format!(
         r#"{{"numRecords":{},"minValues":{{{}}},"maxValues":{{{}}},"nullCount":{{{}}}}}"#,
         metadata.file_metadata().num_rows(),
         mins.join(","),
         maxs.join(","),
         nulls.join(",")
-    )
+    );
+    (text, cut)
 }
 
 /// The least or greatest of the row groups' bounds as JSON text. A group without a bound leaves the file without one,

@@ -25,10 +25,12 @@ use crate::state::{TableState, app_id, same_positions};
 use crate::write::FileWriter;
 use crate::{Error, Result};
 
-/// Tries of one commit, conflicts and ambiguous failures together.
+/// Tries of one commit that other commits overtake.
 const COMMIT_TRIES: u32 = 8;
-/// The pause after the first ambiguous failure; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Tries of one commit that fail with an open outcome. The store has tried again below this already.
+const COMMIT_FAILURES: u32 = 2;
+/// The pause after a failure, before the log is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// One stream's Delta table. Cheap to clone; clones share the newest snapshot.
 #[derive(Debug, Clone)]
@@ -147,7 +149,8 @@ impl LakeTable {
     /// `start` is where the caller believes the table to be. When the table is at another position (an earlier try
     /// did commit), nothing is committed and the table's snapshot is returned: compare its positions.
     ///
-    /// The number of rows must be what lies between `start` and `end`, else nothing is committed.
+    /// The number of rows must be what lies between `start` and `end`, else nothing is committed. The call may be
+    /// dropped at any time, for example when it takes too long: the next one finds out what became of it.
     pub async fn append(
         &self,
         start: &Positions,
@@ -158,10 +161,13 @@ impl LakeTable {
         if !same_positions(&snapshot.positions, start) || same_positions(start, end) {
             return Ok(snapshot);
         }
+        if !end.covers(start) {
+            return Err(self.inner.history.misfit(format!("{end:?} is behind {start:?}; nothing was committed")));
+        }
         let (writer, _in_flight) = self.writer(&snapshot.state, Utc::now().timestamp_millis())?;
         let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
         let expected = end.rows_since(start);
-        if !end.covers(start) || written.rows != expected {
+        if written.rows != expected {
             return Err(self.inner.history.misfit(format!(
                 "{} rows came for the {expected} offsets from {start:?} to {end:?}; nothing was committed",
                 written.rows
@@ -256,8 +262,8 @@ impl LakeTable {
     ) -> Result<Arc<LakeSnapshot>> {
         let inner = &self.inner;
         let _commit = inner.commit.lock().await;
-        let mut failure: Option<Error> = None;
-        for attempt in 0..COMMIT_TRIES {
+        let mut failures = 0;
+        for _ in 0..COMMIT_TRIES {
             self.look_again().await?;
             let snapshot = self.snapshot();
             let actions = match step(&snapshot.state)? {
@@ -280,14 +286,20 @@ impl LakeTable {
                 }
                 Err(e) => {
                     tracing::warn!(table = %inner.url, version, error = %e, "a commit failed, looking at the log");
-                    failure = Some(failed("write", &path)(e));
-                    tokio::time::sleep(FIRST_PAUSE * 2u32.pow(attempt.min(6))).await;
+                    failures += 1;
+                    tokio::time::sleep(PAUSE).await;
+                    if failures == COMMIT_FAILURES {
+                        self.look_again().await?;
+                        let snapshot = self.snapshot();
+                        return match step(&snapshot.state)? {
+                            Step::Done => Ok(snapshot),
+                            Step::Write(_) => Err(failed("write", &path)(e)),
+                        };
+                    }
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            inner.history.misfit(format!("{COMMIT_TRIES} commits in a row were overtaken; stop the other writers"))
-        }))
+        Err(inner.history.misfit(format!("{COMMIT_TRIES} commits in a row were overtaken; stop the other writers")))
     }
 
     /// The newest snapshot, after a look at the log where the last commit's outcome is open.
@@ -295,6 +307,12 @@ impl LakeTable {
         let _commit = self.inner.commit.lock().await;
         self.look_again().await?;
         Ok(self.snapshot())
+    }
+
+    /// The newest snapshot, after a look at the log for what others committed.
+    pub(crate) async fn refresh(&self) -> Result<Arc<LakeSnapshot>> {
+        self.inner.uncertain.store(true, Ordering::Release);
+        self.certain_snapshot().await
     }
 
     /// Reads what was committed since, if that is not known for sure.

@@ -32,6 +32,9 @@ pub(crate) const OWN_TAG: &str = "millstream.own";
 /// The tag that marks files whose rows are in the order of their partition and offset.
 pub(crate) const SORTED_TAG: &str = "millstream.sorted";
 
+/// The tag that names the columns whose bounds were cut and so are not values of the file, as a JSON list.
+pub(crate) const CUT_TAG: &str = "millstream.cut";
+
 /// Bytes that go to the store in one part.
 const PART_BYTES: usize = 8 << 20;
 /// Parts under way at once.
@@ -74,26 +77,45 @@ impl FileWriter {
         let mut written = Written::default();
         let mut open: Option<OpenFile> = None;
         while let Some(batch) = rows.next().await {
-            let batch = to_lake(&batch.map_err(Into::into)?, &self.lake_schema)?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            written.rows += batch.num_rows() as u64;
-            let file = match &mut open {
-                Some(file) => file,
-                None => open.insert(self.start()?),
+            let step = match batch {
+                Ok(batch) => self.take_in(&batch, &mut open, &mut written).await,
+                Err(e) => Err(e.into()),
             };
-            file.write(&batch).await?;
-            if file.bytes() >= self.options.target_file_bytes
-                && let Some(file) = open.take()
-            {
-                written.adds.push(file.finish(&self.lake_schema, self.now_ms).await?);
+            if let Err(e) = step {
+                if let Some(file) = open {
+                    file.abort().await;
+                }
+                return Err(e);
             }
         }
         if let Some(file) = open {
             written.adds.push(file.finish(&self.lake_schema, self.now_ms).await?);
         }
         Ok(written)
+    }
+
+    async fn take_in(
+        &self,
+        batch: &RecordBatch,
+        open: &mut Option<OpenFile>,
+        written: &mut Written,
+    ) -> Result<(), Cause> {
+        let batch = to_lake(batch, &self.lake_schema)?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let file = match open {
+            Some(file) => file,
+            None => open.insert(self.start()?),
+        };
+        file.write(&batch).await?;
+        written.rows += batch.num_rows() as u64;
+        if file.bytes() >= self.options.target_file_bytes
+            && let Some(file) = open.take()
+        {
+            written.adds.push(file.finish(&self.lake_schema, self.now_ms).await?);
+        }
+        Ok(())
     }
 
     fn start(&self) -> Result<OpenFile, Cause> {
@@ -134,11 +156,22 @@ impl OpenFile {
         self.parquet.bytes_written() + self.parquet.in_progress_size()
     }
 
+    /// Gives up a file that is not complete, so that an object store does not keep its parts.
+    async fn abort(self) {
+        if let Err(e) = self.parquet.into_inner().0.abort().await {
+            tracing::debug!(file = self.name, error = %e, "an unfinished upload could not be aborted");
+        }
+    }
+
     async fn finish(mut self, lake_schema: &SchemaRef, now_ms: i64) -> Result<Add, Cause> {
         let metadata = self.parquet.finish().await?;
+        let (stats, cut) = stats_text(&metadata, lake_schema);
         let mut tags = HashMap::from([(OWN_TAG.to_owned(), Some("true".to_owned()))]);
         if self.sorted {
             tags.insert(SORTED_TAG.to_owned(), Some("true".to_owned()));
+        }
+        if !cut.is_empty() {
+            tags.insert(CUT_TAG.to_owned(), Some(serde_json::to_string(&cut)?));
         }
         Ok(Add {
             path: self.name,
@@ -146,7 +179,7 @@ impl OpenFile {
             size: i64::try_from(self.parquet.bytes_written())?,
             modification_time: now_ms,
             data_change: true,
-            stats: Some(stats_text(&metadata, lake_schema)),
+            stats: Some(stats),
             tags: Some(tags),
             deletion_vector: None,
             base_row_id: None,

@@ -41,8 +41,10 @@ async fn run(lake: &Lake, done: &mut usize) -> Result<()> {
     let table = lake.open(&name(), ID, schema()).await?;
     for (i, end) in stops().into_iter().enumerate() {
         let start = table.snapshot().positions.clone();
-        let snapshot = table.append(&start, &end, rows(&start, &end)).await?;
-        assert!(snapshot.positions.covers(&end));
+        if !start.covers(&end) {
+            let snapshot = table.append(&start, &end, rows(&start, &end)).await?;
+            assert!(snapshot.positions.covers(&end));
+        }
         *done = (*done).max(i + 1);
         if i == 1 {
             care(&table).await?;

@@ -72,6 +72,7 @@ pub fn batches(schema: &SchemaRef, start: &Positions, end: &Positions) -> Vec<Re
                 .map(|field| -> ArrayRef {
                     match field.name().as_str() {
                         "id" => Arc::new(Int64Array::from(ids.clone())),
+                        "note" => Arc::new(StringArray::from(vec!["n"; chunk.len()])),
                         "text" => Arc::new(ids.iter().map(|&id| text_of(id)).collect::<StringArray>()),
                         "_partition" => Arc::new(Int32Array::from(vec![partition as i32; chunk.len()])),
                         "_offset" => Arc::new(chunk.iter().map(|&o| o as i64).collect::<Int64Array>()),

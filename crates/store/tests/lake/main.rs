@@ -1,5 +1,7 @@
 //! Tests of the lake through its public face, on local disks, in memory and on S3 where one is given.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod appends;
 mod care;
 mod durable;
