@@ -40,8 +40,17 @@ fn rows(count: i64) -> Outcome<RecordBatch> {
     )?)
 }
 
+/// Seconds of processor time that this process has used, as Linux counts them: in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
+}
+
 async fn measure(log: &Arc<DiskLog>, tasks: u32, rows_each: i64, time: Duration) -> Outcome<()> {
     let fsyncs = log.stats().fsyncs;
+    let cpu = cpu_seconds();
     let begin = Instant::now();
     let running: Vec<_> = (0..tasks)
         .map(|task| {
@@ -64,14 +73,16 @@ async fn measure(log: &Arc<DiskLog>, tasks: u32, rows_each: i64, time: Duration)
         times.extend(task.await??);
     }
     let seconds = begin.elapsed().as_secs_f64();
+    let cpu = cpu_seconds() - cpu;
     times.sort_unstable();
     let quantile = |q: f64| times.get((times.len() as f64 * q) as usize).copied().unwrap_or_default();
     println!(
         "{tasks:>3} tasks, {rows_each:>5} rows each: {:>10.0} rows/s, {:>8.0} appends/s, {:>6.0} fsyncs/s, \
-         p50 {:?}, p99 {:?}, p99.9 {:?}",
+         {:.1} µs of processor an append, p50 {:?}, p99 {:?}, p99.9 {:?}",
         times.len() as f64 * rows_each as f64 / seconds,
         times.len() as f64 / seconds,
         (log.stats().fsyncs - fsyncs) as f64 / seconds,
+        cpu * 1e6 / times.len().max(1) as f64,
         quantile(0.5),
         quantile(0.99),
         quantile(0.999),

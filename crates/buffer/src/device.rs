@@ -4,7 +4,7 @@
 //! (see [`crate::SimulatedDisk`]).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,7 +75,14 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            // A file system that went read-only can still be read.
+            Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+                File::open(path)?
+            }
+            other => other?,
+        };
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -88,7 +95,7 @@ impl Disk for RealDisk {
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         match fs::remove_dir_all(dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         }
         self.sync_dir(parent_of(dir))
@@ -124,7 +131,7 @@ impl DiskFile for RealFile {
         while !slices.is_empty() {
             let now = &slices[..slices.len().min(SLICES_PER_WRITE)];
             match rustix::io::pwritev(&self.0, now, position) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     position += written as u64;
                     IoSlice::advance_slices(&mut slices, written);
@@ -142,5 +149,38 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_slices_are_written_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        let numbers: Vec<[u8; 3]> = (0..5000u32).map(|i| [i as u8, (i >> 8) as u8, 7]).collect();
+        let mut slices: Vec<IoSlice<'_>> = numbers.iter().map(|n| IoSlice::new(n)).collect();
+        slices.insert(0, IoSlice::new(&[]));
+        file.write_at(&mut slices, 11).unwrap();
+        let mut read = vec![0; 15_000];
+        file.read_at(&mut read, 11).unwrap();
+        assert_eq!(read, numbers.concat());
+        assert_eq!(file.size().unwrap(), 15_011);
+        assert_eq!(file.read_at(&mut read, 12).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_folder_is_made_and_removed_with_all_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        RealDisk.create_dir(&deep).unwrap();
+        RealDisk.create_dir(&deep).unwrap();
+        RealDisk.create(&deep.join("file")).unwrap();
+        assert_eq!(RealDisk.list(&deep).unwrap(), ["file"]);
+        RealDisk.remove_dir(&dir.path().join("a")).unwrap();
+        RealDisk.remove_dir(&dir.path().join("a")).unwrap();
+        assert!(!deep.exists());
     }
 }

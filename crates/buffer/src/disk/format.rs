@@ -288,3 +288,62 @@ fn decode_range(taker: &mut Taker<'_>) -> Option<OffsetRange> {
 pub(super) fn encoding(action: &'static str, source: ArrowError) -> crate::Error {
     crate::Error::Encoding { action, source: Arc::new(source) }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn entry() -> EntryHeader {
+        let ranges = Box::new([OffsetRange { partition: 3, start: 5, end: 9 }]);
+        let mark = |id| Mark { key: Key { id, content: 2, note: 3 }, ranges: ranges.clone() };
+        let part = PartRecord { partition: 3, rows: 4, base_offset: 5, position: 256, length: 100, crc: 9 };
+        EntryHeader {
+            sequence: 17,
+            ingest_time_us: -1,
+            stamp: 8,
+            durable_sequence: 16,
+            parts: vec![part],
+            marks: vec![mark(1), mark(u128::MAX)],
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_went() {
+        let entry = entry();
+        let bytes = entry.encode(384);
+        assert_eq!(bytes.len(), EntryHeader::head_length(1, &entry.marks));
+        assert_eq!(EntryHeader::size(&bytes), Ok(EntrySize { length: 384, head: bytes.len() }));
+        assert_eq!(EntryHeader::decode(&bytes), Ok(entry));
+    }
+
+    #[test]
+    fn no_flipped_bit_of_an_entry_goes_unseen() {
+        let bytes = entry().encode(384);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(EntryHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_segment_header_goes_unseen() {
+        let fields = vec![Field::new("a", DataType::Int64, false).with_metadata([("k".into(), "v".into())].into())];
+        let schema = Arc::new(Schema::new(fields));
+        let header = SegmentHeader { first_sequence: 4, stamp: 5, base: Positions(vec![1, 2]), schema };
+        let bytes = header.encode();
+        let again = SegmentHeader::decode(&bytes).unwrap();
+        assert_eq!((again.first_sequence, again.stamp), (4, 5));
+        assert_eq!((again.base, again.schema), (header.base, header.schema));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert!(SegmentHeader::decode(&bytes[..length]).is_err());
+        }
+    }
+}
