@@ -94,21 +94,6 @@ fn listening_beyond_loopback_is_refused() {
 }
 
 #[test]
-fn a_second_node_on_the_same_data_is_refused_and_sigterm_ends_the_first_with_0() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut first = Node::start(folder.path());
-    let data = folder.path().to_str().unwrap();
-    let second = output(&["serve", "--data", data, "--listen", "127.0.0.1:0", "--pg-listen", "127.0.0.1:0"]);
-    assert_eq!(second.status.code(), Some(6));
-    let message = text(&second.stderr);
-    assert!(message.contains(&format!("in use by process {}", first.child.id())), "{message}");
-    assert!(folder.path().join("millstream.addr").exists());
-    first.signal("-TERM");
-    assert_eq!(first.child.wait().unwrap().code(), Some(0));
-    assert!(!folder.path().join("millstream.addr").exists());
-}
-
-#[test]
 fn sql_prints_tables_json_and_csv_and_ends_with_the_failures_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(folder.path());
@@ -219,4 +204,23 @@ fn an_unknown_stream_is_named_with_the_exit_code_for_not_found() {
     let output = node.ingest("nowhere", &file);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("nowhere"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_demo_replays_a_year_of_flights_twice_and_its_answers_are_the_expected_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("demo");
+    let blueprint = concat!(env!("CARGO_MANIFEST_DIR"), "/../../blueprints/flights");
+    let demo = || {
+        let args = ["demo", "--once", "--blueprint", blueprint, "--data", data.to_str().unwrap()];
+        let ports = ["--listen", "127.0.0.1:0", "--pg-listen", "127.0.0.1:0"];
+        let output = output(&[&args[..], &ports].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let first = demo();
+    assert!(first.contains("flights: 336,776 rows added ("), "{first}");
+    assert!(first.contains("EWR    | CAE  | Columbia Metropolitan |     104 |      44.59"), "{first}");
+    let second = demo();
+    assert!(second.contains("flights: 0 rows added, 336,776 were there already"), "{second}");
 }
