@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltalake_core::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
-use deltalake_core::kernel::Remove;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
@@ -69,7 +68,7 @@ impl LakeTable {
             )));
         }
         let new: HashSet<String> = written.adds.iter().map(|add| add.path.clone()).collect();
-        let mut actions: Vec<Action> = files.iter().map(|f| Action::Remove(removal(f, now_ms))).collect();
+        let mut actions: Vec<Action> = files.iter().map(|f| Action::Remove(f.removal(now_ms, false))).collect();
         for mut add in written.adds {
             add.data_change = false;
             actions.push(Action::Add(add));
@@ -162,21 +161,6 @@ fn data_file(location: &Path, folder: &Path) -> Option<String> {
     let hidden = parts.iter().any(|p| p.as_ref().starts_with(['_', '.']));
     let path = parts.iter().map(|p| p.as_ref()).collect::<Vec<_>>().join("/");
     (!hidden && path.ends_with(".parquet")).then_some(path)
-}
-
-fn removal(file: &FileEntry, now_ms: i64) -> Remove {
-    Remove {
-        path: file.add.path.clone(),
-        data_change: false,
-        deletion_timestamp: Some(now_ms),
-        extended_file_metadata: Some(true),
-        partition_values: Some(file.add.partition_values.clone()),
-        size: Some(file.add.size),
-        tags: None,
-        deletion_vector: None,
-        base_row_id: None,
-        default_row_commit_version: None,
-    }
 }
 
 /// Groups of small files to merge, in the order of their rows. Files merge with files of like size, so that a row is

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Statistics;
-use deltalake_core::kernel::Add;
+use deltalake_core::kernel::{Add, Remove};
 use millstream_catalog::{Positions, StreamId};
 
 use crate::action::{Action, Metadata, Protocol};
@@ -28,6 +28,22 @@ impl FileEntry {
         let cut = add.tags.as_ref().and_then(|t| t.get(CUT_TAG)).and_then(Option::as_deref);
         let stats = FileStats::parse(add.stats.as_deref(), cut);
         Self { add, stats, scan_stats: OnceLock::new() }
+    }
+
+    /// The action that takes it out. Without `data_change` its rows come in again by another file.
+    pub fn removal(&self, now_ms: i64, data_change: bool) -> Remove {
+        Remove {
+            path: self.add.path.clone(),
+            data_change,
+            deletion_timestamp: Some(now_ms),
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.add.partition_values.clone()),
+            size: Some(self.add.size),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+        }
     }
 }
 

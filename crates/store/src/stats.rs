@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 use chrono::{DateTime, Datelike};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use millstream_catalog::INGEST_TIME_COLUMN;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 use serde::Deserialize;
@@ -69,6 +70,12 @@ impl FileStats {
     pub fn range(&self, column: &str) -> Option<(i64, i64)> {
         let c = self.columns.get(column)?;
         Some((c.min.as_ref()?.parse().ok()?, c.max.as_ref()?.parse().ok()?))
+    }
+
+    /// When the newest row was accepted, ms since 1970.
+    pub fn newest_ingest_ms(&self) -> Option<i64> {
+        let text = self.columns.get(INGEST_TIME_COLUMN)?.max.as_deref()?;
+        Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis())
     }
 
     /// The statistics for the engine, for the columns of `schema`. `own` files are known to have untruncated
@@ -150,6 +157,7 @@ pub(crate) fn stats_text(metadata: &ParquetMetaData, lake: &Schema) -> (String, 
     let (mut mins, mut maxs, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     for field in lake.fields().iter().filter(|f| !f.data_type().is_nested()) {
         let Ok(converter) = StatisticsConverter::try_new(field.name(), lake, parquet_schema) else { continue };
+        let converter = converter.with_missing_null_counts_as_zero(false);
         let key = serde_json::Value::from(field.name().as_str());
         let groups = metadata.row_groups();
         if let Ok(counts) = converter.row_group_null_counts(groups)

@@ -5,19 +5,20 @@
 //! ```text
 //! put         folders made, each synced in its parent → staging file written and synced → linked or renamed into
 //!             place → its folder synced
-//! multipart   … → staging file complete → renamed into place → file synced → its folder synced
+//! multipart   … → each part written and synced → staging file synced → renamed into place → its folder synced
 //! copy/rename … → done by the file system → the target's folder (and the source's) synced
 //! list        the folder is synced first: what is seen in it is there to stay
 //! ```
 //!
 //! A put that fails at the last step is taken back, so that nobody builds on a name that may be gone after a crash.
-//! A multipart file's name may be seen before its bytes are safe, but it is not complete, and nothing may name it,
-//! until the call returns.
+//! Parts are synced one by one so that a large file never leaves a large debt: on many file systems the fsync of any
+//! other file, a log's for example, would have to wait for it.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -246,12 +247,23 @@ impl ObjectStore for SyncedLocal {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        if !opts.attributes.is_empty() {
+            return Err(object_store::Error::NotImplemented {
+                operation: "multipart upload with attributes".into(),
+                implementer: self.to_string(),
+            });
+        }
         let target = self.local_path(location)?;
-        let this = self.clone();
-        let folder = target.clone();
-        blocking(location, move || this.make_folder(folder.parent().unwrap_or(FsPath::new("/")))).await?;
-        let upload = self.inner.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(SyncedUpload { upload, store: self.clone(), location: location.clone(), target }))
+        let staging = staging_path(&target);
+        let (this, new) = (self.clone(), staging.clone());
+        let file = blocking(location, move || {
+            this.make_folder(new.parent().unwrap_or(FsPath::new("/")))?;
+            File::create_new(&new)
+        })
+        .await?;
+        let staging = Staging { path: staging };
+        let location = location.clone();
+        Ok(Box::new(SyncedUpload { store: self.clone(), location, target, staging, file: Arc::new(file), end: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -296,29 +308,61 @@ impl ObjectStore for SyncedLocal {
     }
 }
 
-/// A multipart upload whose completion includes the syncs.
+/// A multipart upload: parts go to their places in a staging file.
 #[derive(Debug)]
 struct SyncedUpload {
-    upload: Box<dyn MultipartUpload>,
     store: SyncedLocal,
     location: Path,
     target: PathBuf,
+    staging: Staging,
+    file: Arc<File>,
+    end: u64,
+}
+
+/// A staging file's name; the file goes with it unless it was renamed.
+#[derive(Debug)]
+struct Staging {
+    path: PathBuf,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+    }
 }
 
 #[async_trait]
 impl MultipartUpload for SyncedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+        let mut offset = self.end;
+        self.end += data.content_length() as u64;
+        let (file, location) = (self.file.clone(), self.location.clone());
+        Box::pin(async move {
+            blocking(&location, move || {
+                for piece in &data {
+                    file.write_all_at(piece, offset)?;
+                    offset += piece.len() as u64;
+                }
+                file.sync_data()
+            })
+            .await
+        })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.upload.complete().await?;
-        let (store, target) = (self.store.clone(), self.target.clone());
-        blocking(&self.location, move || store.settle(&target)).await?;
-        Ok(result)
+        let (store, target, file) = (self.store.clone(), self.target.clone(), self.file.clone());
+        let staging = self.staging.path.clone();
+        blocking(&self.location, move || {
+            store.sync_file(&target, &file)?;
+            fs::rename(staging, &target)?;
+            store.sync_folder(target.parent().unwrap_or(FsPath::new("/")))
+        })
+        .await?;
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.upload.abort().await
+        let staging = self.staging.path.clone();
+        blocking(&self.location, move || fs::remove_file(staging)).await
     }
 }

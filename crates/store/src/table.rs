@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::lake::{LakeOptions, check, failed};
 use crate::provider::LakeProvider;
 use crate::schema::lake_schema;
-use crate::state::{TableState, app_id, same_positions};
+use crate::state::{FileEntry, TableState, app_id, same_positions};
 use crate::write::FileWriter;
 use crate::{Error, Result};
 
@@ -95,16 +95,26 @@ pub(crate) enum Step {
     Done,
 }
 
-/// Takes names off the list of files under way when the work on them ends, however it ends.
+/// Files that are being written or wait for their commit. They are off the list when the work on them ends, however
+/// it ends.
+#[derive(Debug)]
 pub(crate) struct InFlight {
     all: Arc<Mutex<HashSet<String>>>,
-    mine: Arc<Mutex<Vec<String>>>,
+    mine: Mutex<Vec<String>>,
+}
+
+impl InFlight {
+    /// Puts a file on the list, before its first byte is written.
+    pub fn announce(&self, name: &str) {
+        self.all.lock().insert(name.to_owned());
+        self.mine.lock().push(name.to_owned());
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let mut all = self.all.lock();
-        for name in self.mine.lock().iter() {
+        for name in self.mine.get_mut() {
             all.remove(name);
         }
     }
@@ -217,25 +227,38 @@ impl LakeTable {
         Ok(())
     }
 
-    /// A writer of files for this table. What it writes is safe from vacuum until the guard is dropped.
-    pub(crate) fn writer(&self, state: &TableState, now_ms: i64) -> Result<(FileWriter, InFlight)> {
+    /// Takes the files out of which every row was accepted before `before_ms`: how `lake_retention` is kept. Rows go
+    /// by whole files, positions stay. Returns the number of files.
+    pub async fn expire(&self, before_ms: i64, now_ms: i64) -> Result<u64> {
+        let expired = |state: &TableState| -> Vec<Action> {
+            let old = |file: &&Arc<FileEntry>| {
+                file.add.deletion_vector.is_none() && file.stats.newest_ingest_ms().is_some_and(|ms| ms < before_ms)
+            };
+            state.files.values().filter(old).map(|file| Action::Remove(file.removal(now_ms, true))).collect()
+        };
+        let count = expired(&self.snapshot().state).len() as u64;
+        self.commit("DELETE", now_ms, |state| {
+            let actions = expired(state);
+            Ok(if actions.is_empty() { Step::Done } else { Step::Write(actions) })
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// A writer of files for this table. What it writes is safe from vacuum until it and the guard are dropped.
+    pub(crate) fn writer(&self, state: &TableState, now_ms: i64) -> Result<(FileWriter, Arc<InFlight>)> {
         let inner = &self.inner;
         let log_schema = state.log_schema.as_ref().ok_or_else(|| inner.history.misfit("it has no schema".into()))?;
-        let mine: Arc<Mutex<Vec<String>>> = Arc::default();
-        let guard = InFlight { all: inner.in_flight.clone(), mine: mine.clone() };
-        let all = inner.in_flight.clone();
+        let in_flight = Arc::new(InFlight { all: inner.in_flight.clone(), mine: Mutex::default() });
         let writer = FileWriter {
             store: inner.history.store.clone(),
             folder: inner.history.folder.clone(),
             options: inner.options,
             lake_schema: lake_schema(log_schema),
-            announce: Box::new(move |name| {
-                all.lock().insert(name.to_owned());
-                mine.lock().push(name.to_owned());
-            }),
+            in_flight: in_flight.clone(),
             now_ms,
         };
-        Ok((writer, guard))
+        Ok((writer, in_flight))
     }
 
     /// The application transactions that move the table from `start` to `end`.

@@ -167,3 +167,17 @@ async fn files_of_one_size_are_rewritten_few_times() {
     assert!(rewritten < 64 * 4, "{rewritten} files were rewritten for 64 appends");
     assert_is(&table, &at([320])).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_files_go_and_positions_stay() {
+    let (lake, _) = lake();
+    let table = lake.open(&name(), ID, schema()).await.unwrap();
+    append_to(&table, &at([10])).await;
+    // The fixture's rows were accepted one second after 1970 began.
+    assert_eq!(table.expire(1000, Utc::now().timestamp_millis()).await.unwrap(), 0);
+    assert_eq!(table.expire(1001, Utc::now().timestamp_millis()).await.unwrap(), 1);
+    let snapshot = table.snapshot();
+    assert_eq!((snapshot.rows, &snapshot.positions), (0, &at([10])));
+    append_to(&table, &at([12])).await;
+    assert_eq!(places(&table).await.len(), 2);
+}

@@ -235,3 +235,27 @@ async fn extremes_of_text_are_right_even_where_bounds_are_cut() {
     let found = query(&table, "SELECT id FROM t WHERE text > 'xxxxxxxxxxxxxxxxxxxxxxxxx'").await;
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nan_is_found_above_every_number() {
+    let schema = stream_of(vec![Column::new("id", DataType::BigInt), Column::new("x", DataType::Double)]).full_schema();
+    let (lake, _) = memory_lake();
+    let table = lake.open(&name(), ID, schema.clone()).await.unwrap();
+    let end = at([14]);
+    let rows: Vec<RecordBatch> = batches(&schema, &Positions::default(), &end)
+        .into_iter()
+        .enumerate()
+        .map(|(i, rows)| {
+            let mut columns = rows.columns().to_vec();
+            let x = [1.0, 2.0, if i == 1 { f64::NAN } else { 3.0 }];
+            columns[1] = Arc::new(Float64Array::from_iter_values((0..rows.num_rows()).map(|r| x[r % 3])));
+            RecordBatch::try_new(schema.clone(), columns).unwrap()
+        })
+        .collect();
+    table.append(&Positions::default(), &end, stream_batches(&schema, rows)).await.unwrap();
+    assert_eq!(table.snapshot().files, 2, "rows before the first NaN keep their bounds");
+    let found = query(&table, "SELECT id FROM t WHERE x > 100").await;
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    let found = query(&table, "SELECT count(x), count(*) FROM t").await;
+    assert_eq!(found[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0), 14);
+}
