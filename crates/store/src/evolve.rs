@@ -55,8 +55,13 @@ pub(crate) fn plan_schema(
     Ok(Some(SchemaChange { actions, log_schema }))
 }
 
+/// The id of the stream that a table belongs to.
+pub(crate) fn owner(metadata: &Metadata) -> Option<&str> {
+    metadata.configuration.get(OWNER_KEY).and_then(Option::as_deref)
+}
+
 fn check_owner(metadata: &Metadata, id: StreamId) -> Result<(), String> {
-    match metadata.configuration.get(OWNER_KEY).and_then(Option::as_deref) {
+    match owner(metadata) {
         Some(owner) if owner == id.to_string() => Ok(()),
         Some(owner) => Err(format!("it belongs to another stream ({owner}); move or remove its folder")),
         None => Err("it was not made by Millstream; move its folder, or choose another name or store".into()),

@@ -15,7 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::action::{Action, Metadata, Protocol};
-use crate::evolve::{OWNER_KEY, SchemaChange, plan_schema};
+use crate::evolve::{OWNER_KEY, SchemaChange, owner, plan_schema};
 use crate::history::History;
 use crate::schema::{delta_field, has_timestamp_ntz};
 use crate::table::LakeTable;
@@ -99,23 +99,21 @@ impl Lake {
         Ok(table)
     }
 
-    /// Deletes the table of a dropped stream: every object under its folder.
-    pub async fn remove(&self, name: &ObjectName) -> Result<()> {
+    /// Deletes the table of a dropped stream: every object under its folder. A table of another stream, which took the
+    /// name since, is left alone. Handles of the dropped table must not be used any more.
+    pub async fn remove(&self, name: &ObjectName, id: StreamId) -> Result<()> {
         let history = self.history(name);
-        let marker = history.folder.clone().join(DROPPED);
-        let all = self.list(&history.folder).await?;
-        if all.is_empty() {
+        self.finish_removal(&history).await?;
+        let state = history.load().await?;
+        if state.metadata.as_ref().and_then(|m| owner(m)) != Some(id.to_string().as_str()) {
             return Ok(());
         }
+        let marker = history.folder.clone().join(DROPPED);
         self.store.put(&marker, "dropped".into()).await.map_err(failed("write", &marker))?;
-        let log = history.log_folder();
-        let (first, then): (Vec<Path>, Vec<Path>) = all.into_iter().partition(|p| p.prefix_matches(&log));
-        for paths in [first, then.into_iter().filter(|p| *p != marker).collect(), vec![marker]] {
-            self.delete(&history.folder, paths).await?;
-        }
-        Ok(())
+        self.finish_removal(&history).await
     }
 
+    /// Deletes what is left of a table whose removal began.
     async fn finish_removal(&self, history: &History) -> Result<()> {
         let marker = history.folder.clone().join(DROPPED);
         match self.store.head(&marker).await {
@@ -123,8 +121,9 @@ impl Lake {
             Err(object_store::Error::NotFound { .. }) => return Ok(()),
             Err(e) => return Err(failed("look for", &marker)(e)),
         }
-        let all = self.list(&history.folder).await?;
-        self.delete(&history.folder, all.into_iter().filter(|p| *p != marker).collect()).await?;
+        let mut rest = self.list(&history.folder).await?;
+        rest.retain(|path| *path != marker);
+        self.delete(&history.folder, rest).await?;
         self.delete(&history.folder, vec![marker]).await
     }
 

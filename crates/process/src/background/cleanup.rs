@@ -33,7 +33,7 @@ pub(crate) async fn remove_dropped(shared: Arc<Shared>) {
 async fn remove_all(shared: &Shared) -> Result<usize> {
     let dropped = shared.options.catalog.list_dropped().await?;
     for stream in &dropped {
-        shared.lake.remove(&stream.name).await?;
+        shared.lake.remove(&stream.name, stream.id).await?;
         shared.options.catalog.forget_dropped(stream.id).await?;
     }
     Ok(dropped.len())

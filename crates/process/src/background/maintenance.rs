@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use millstream_store::{LakeTable, MaintenanceReport};
+
 use super::retry::backoff;
+use crate::Result;
 use crate::engine::Shared;
 use crate::stream::OpenStream;
 
@@ -17,16 +20,35 @@ pub(crate) async fn maintain_table(shared: Arc<Shared>, stream: Arc<OpenStream>)
         }
         pause = shared.options.maintenance_interval;
         let Some(table) = stream.lake_table() else { continue };
+        // A dropped stream's folder goes when this lock is free, and must not be written to again.
+        let _one_at_a_time = stream.tier_lock.lock().await;
+        if stream.closing.is_cancelled() {
+            return;
+        }
         let _permit = shared.tier_permits.acquire().await;
         job.started();
-        let now_ms = shared.options.clock.now_us() / 1000;
-        match table.maintain(shared.options.vacuum_retention, now_ms).await {
-            Ok(report) if report == Default::default() => job.idle(),
-            Ok(report) => job.succeeded(format!(
-                "{} files merged into {}, {} files deleted",
-                report.files_compacted, report.files_written, report.files_vacuumed
-            )),
+        match care(&shared, &stream, &table).await {
+            Ok(None) => job.idle(),
+            Ok(Some(done)) => job.succeeded(done),
             Err(error) => pause = backoff(job.failed(&error)),
         }
     }
+}
+
+/// One round: expires what is older than the stream's lake retention, then merges and deletes files. Says what it did.
+async fn care(shared: &Shared, stream: &OpenStream, table: &LakeTable) -> Result<Option<String>> {
+    let now_ms = shared.options.clock.now_us() / 1000;
+    let mut expired = 0;
+    if let Some(kept_ms) = stream.definition().stream.options.lake_retention_ms {
+        let before_ms = now_ms.saturating_sub(i64::try_from(kept_ms).unwrap_or(i64::MAX));
+        expired = table.expire(before_ms, now_ms).await?;
+    }
+    let report = table.maintain(shared.options.vacuum_retention, now_ms).await?;
+    if expired == 0 && report == MaintenanceReport::default() {
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "{} files merged into {}, {expired} expired, {} deleted",
+        report.files_compacted, report.files_written, report.files_vacuumed
+    )))
 }

@@ -99,14 +99,14 @@ impl Shared {
         self.options.catalog.drop_stream(open.id()).await?;
         self.streams.write().remove(name);
         open.closing.cancel();
-        // A round of tiering that is under way ends before the folders go.
+        // A round of tiering or maintenance that is under way ends before the folders go.
         let _no_tiering = open.tier_lock.lock().await;
         drop(open.log().close().await);
         if let Err(error) = self.remove_log(open.id()).await {
             tracing::warn!(stream = %name, %error, "the dropped stream's log goes at the next start");
         }
         let removed = async {
-            self.lake.remove(name).await?;
+            self.lake.remove(name, open.id()).await?;
             Ok::<_, Error>(self.options.catalog.forget_dropped(open.id()).await?)
         };
         if let Err(error) = removed.await {

@@ -105,11 +105,14 @@ async fn a_removed_table_is_gone_and_its_neighbours_stay() {
     let neighbour = ObjectName::public("events2").unwrap();
     let other = lake.open(&neighbour, ID, schema()).await.unwrap();
     append_to(&other, &at([5])).await;
-    lake.remove(&name()).await.unwrap();
-    lake.remove(&name()).await.unwrap();
+    lake.remove(&name(), ID).await.unwrap();
+    lake.remove(&name(), ID).await.unwrap();
     let left: Vec<String> = store.list(None).map(|o| o.unwrap().location.to_string()).collect().await;
     assert!(left.iter().all(|p| p.starts_with("lake/public/events2/")), "{left:?}");
     let fresh = lake.open(&name(), millstream_catalog::StreamId(uuid::Uuid::from_u128(9)), schema()).await.unwrap();
     assert_eq!(fresh.snapshot().rows, 0);
+    lake.remove(&name(), ID).await.unwrap();
+    let fresh = lake.open(&name(), millstream_catalog::StreamId(uuid::Uuid::from_u128(9)), schema()).await.unwrap();
+    assert_eq!(fresh.snapshot().version, 0, "a late removal leaves the stream that took the name alone");
     assert_is(&lake.open(&neighbour, ID, schema()).await.unwrap(), &at([5])).await;
 }

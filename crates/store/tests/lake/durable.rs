@@ -118,7 +118,7 @@ async fn a_lake_on_a_local_folder_lives_through_its_whole_life() {
 pub async fn whole_life(lake: Lake) {
     use millstream_store::LakeOptions;
     let lake = lake.with_options(LakeOptions { compact_min_files: 3, checkpoint_every: 3, ..LakeOptions::default() });
-    lake.remove(&name()).await.unwrap();
+    lake.remove(&name(), ID).await.unwrap();
     let table = lake.open(&name(), ID, schema()).await.unwrap();
     for i in 1..=5 {
         append_to(&table, &at([i * 10, i])).await;
@@ -133,7 +133,7 @@ pub async fn whole_life(lake: Lake) {
     let start = at([50, 5]);
     let twice = again.append(&start, &at([60, 6]), rows(&start, &at([60, 6]))).await.unwrap();
     assert_eq!(twice.version, table.snapshot().version, "the range is there already");
-    lake.remove(&name()).await.unwrap();
+    lake.remove(&name(), ID).await.unwrap();
     assert_eq!(lake.open(&name(), ID, schema()).await.unwrap().snapshot().rows, 0);
-    lake.remove(&name()).await.unwrap();
+    lake.remove(&name(), ID).await.unwrap();
 }

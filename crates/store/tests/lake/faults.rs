@@ -153,7 +153,7 @@ async fn a_removal_cut_short_is_finished_by_the_next_open() {
         let table = lake.open(&name(), ID, schema()).await.unwrap();
         append_to(&table, &at([5])).await;
         faulty.fail_at(k, Failure::Before);
-        let outcome = lake.remove(&name()).await;
+        let outcome = lake.remove(&name(), ID).await;
         if !faulty.fired() {
             outcome.unwrap();
             break;
