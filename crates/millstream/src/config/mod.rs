@@ -77,6 +77,8 @@ pub struct Config {
     pub http_max_connections: usize,
     /// How long a client may take for a head and pause within a body.
     pub http_read_timeout: Duration,
+    /// PostgreSQL connections at once.
+    pub pg_max_connections: usize,
     /// The largest ingest body as it is sent, bytes.
     pub ingest_max_body: usize,
     /// The largest ingest body decompressed, bytes.
@@ -132,6 +134,7 @@ impl Config {
             log: LogConfig { json: values.choice("log.format")? == "json", level: values.text("log.level").to_owned() },
             http_max_connections: values.count("http.max_connections")?,
             http_read_timeout: values.duration("http.read_timeout")?,
+            pg_max_connections: values.count("pg.max_connections")?,
             ingest_max_body: values.bytes("ingest.max_body")? as usize,
             ingest_max_decoded: values.bytes("ingest.max_decoded")? as usize,
             ingest_in_flight: values.bytes("ingest.in_flight")? as usize,

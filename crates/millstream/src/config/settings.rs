@@ -64,6 +64,8 @@ settings! {
         "HTTP connections at once; one more is answered with 503";
     "http.read_timeout", "http-read-timeout", "MILLSTREAM_HTTP_READ_TIMEOUT", Kind::Duration, "30s",
         "how long a client may take for a request's head, and pause within its body";
+    "pg.max_connections", "pg-max-connections", "MILLSTREAM_PG_MAX_CONNECTIONS", Kind::Count, "500",
+        "PostgreSQL connections at once; one more is told so and closed";
     "ingest.max_body", "ingest-max-body", "MILLSTREAM_INGEST_MAX_BODY", Kind::Bytes, "64MiB",
         "the largest body of an ingest request, as it is sent";
     "ingest.max_decoded", "ingest-max-decoded", "MILLSTREAM_INGEST_MAX_DECODED", Kind::Bytes, "256MiB",

@@ -14,6 +14,8 @@ use millstream_buffer::SystemClock;
 use millstream_catalog::SqliteCatalog;
 use millstream_catalog::fault::Code;
 use millstream_process::{Engine, EngineOptions, LogEngine};
+use millstream_serve::pg::PgLimits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,7 @@ impl Node {
     /// Starts everything, from the bottom up; when it returns, clients are answered.
     pub async fn start(config: &Config) -> Result<Self> {
         let dir = DataDir::claim(&config.data)?;
+        raise_file_limit();
         let http = listen("listen", config.listen).await?;
         let pg = listen("pg_listen", config.pg_listen).await?;
         let engine = open_engine(&dir, config).await?;
@@ -50,7 +53,7 @@ impl Node {
         let closing = CancellationToken::new();
         let mut doors = JoinSet::new();
         doors.spawn(http::serve(http, router(&engine, config), http_limits(config), closing.clone()));
-        doors.spawn(serve_pg(pg, engine.clone(), closing.clone()));
+        doors.spawn(serve_pg(pg, engine.clone(), pg_limits(config), closing.clone()));
         dir.write_addresses(http_address, pg_address)?;
         Ok(Self { dir, engine, doors, closing, drain: config.shutdown_timeout, http: http_address, pg: pg_address })
     }
@@ -126,6 +129,16 @@ fn announce(node: &Node, config: &Config, began: Instant) {
     println!("millstream {} is ready: http://{http} postgresql://{pg}", env!("CARGO_PKG_VERSION"));
 }
 
+/// Takes as many open files as the system allows: each connection, segment and lake file is one.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, files = limit.current, "cannot raise the limit of open files");
+    }
+}
+
 async fn listen(key: &str, wanted: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(wanted).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::new(
@@ -180,6 +193,14 @@ fn http_limits(config: &Config) -> http::Limits {
     http::Limits { max_connections: config.http_max_connections, read_timeout: config.http_read_timeout }
 }
 
-async fn serve_pg(listener: TcpListener, engine: Engine, closing: CancellationToken) {
-    millstream_serve::pg::serve(listener, engine, closing.cancelled_owned()).await;
+async fn serve_pg(listener: TcpListener, engine: Engine, limits: PgLimits, closing: CancellationToken) {
+    millstream_serve::pg::serve_within(limits, listener, engine, closing.cancelled_owned()).await;
+}
+
+fn pg_limits(config: &Config) -> PgLimits {
+    PgLimits {
+        max_connections: config.pg_max_connections,
+        drain_timeout: config.shutdown_timeout,
+        ..PgLimits::default()
+    }
 }
