@@ -4,10 +4,10 @@
 
 mod appends;
 mod care;
+mod column_types;
 mod durable;
 mod evolution;
 mod faults;
 mod fixture;
 mod reading;
 mod s3;
-mod types;
