@@ -17,7 +17,7 @@ use millstream_catalog::{DataType, REST_COLUMN};
 
 use super::plan::Plan;
 use super::refusal::{Refusal, Rejected};
-use super::rows::{Decoded, Extra, Origins};
+use super::rows::{Decoded, Extra, Origins, REJECTED_BYTES};
 use super::{DecodeLimits, Error};
 use convert::Converter;
 pub(crate) use render::row_text;
@@ -30,7 +30,8 @@ pub(crate) fn decode(plan: &Plan, body: &[u8], limits: DecodeLimits) -> Result<D
     if rows.saturating_mul(plan.row_bytes.max(1)) > limits.max_decoded_bytes {
         return Err(Error::TooManyRows { rows, limit_bytes: limits.max_decoded_bytes });
     }
-    let mut decoder = Decoder { plan, limits, first_row: 0, rejected: Vec::new(), kept: Vec::new(), unknown: 0 };
+    let mut decoder =
+        Decoder { plan, limits, first_row: 0, rejected: Vec::new(), kept: Vec::new(), unknown: 0, spent: 0 };
     let decoded = batches.iter().map(|batch| decoder.batch(batch)).collect::<Result<Vec<_>, _>>()?;
     let batch = concat_batches(&plan.schema, &decoded)?;
     let missing = plan.columns.iter().map(|column| match batches.first() {
@@ -69,6 +70,8 @@ struct Decoder<'p> {
     rejected: Vec<Rejected>,
     kept: Vec<u32>,
     unknown: u64,
+    /// Bytes that rejected rows take.
+    spent: usize,
 }
 
 impl Decoder<'_> {
@@ -92,27 +95,35 @@ impl Decoder<'_> {
         }
         let keep: BooleanArray = faults.iter().map(|fault| Some(fault.is_none())).collect();
         self.unknown_fields(batch, &mut columns, &keep)?;
-        self.note(batch, faults);
+        self.note(batch, faults)?;
         self.first_row += rows;
         let whole = RecordBatch::try_new(Arc::clone(&self.plan.schema), columns)?;
         Ok(if keep.true_count() == rows { whole } else { filter_record_batch(&whole, &keep)? })
     }
 
-    fn note(&mut self, batch: &RecordBatch, faults: Vec<Option<Box<Refusal>>>) {
+    fn note(&mut self, batch: &RecordBatch, faults: Vec<Option<Box<Refusal>>>) -> Result<(), Error> {
         for (row, fault) in faults.into_iter().enumerate() {
             let index = self.first_row + row;
             match fault {
                 None => self.kept.push(index as u32),
-                Some(refusal) => self.rejected.push(Rejected {
-                    line: index as u64 + 1,
-                    column: None,
-                    field: refusal.field,
-                    code: refusal.code,
-                    reason: refusal.reason,
-                    text: row_text(std::slice::from_ref(batch), row),
-                }),
+                Some(refusal) => {
+                    let text = row_text(std::slice::from_ref(batch), row);
+                    self.spent += REJECTED_BYTES + 2 * text.len();
+                    if self.spent > self.limits.max_decoded_bytes {
+                        return Err(Error::TooManyRows { rows: index, limit_bytes: self.limits.max_decoded_bytes });
+                    }
+                    self.rejected.push(Rejected {
+                        line: index as u64 + 1,
+                        column: None,
+                        field: refusal.field,
+                        code: refusal.code,
+                        reason: refusal.reason,
+                        text,
+                    });
+                }
             }
         }
+        Ok(())
     }
 
     /// Counts the values of columns that the stream does not have, or puts them into `_rest`.

@@ -46,7 +46,7 @@ pub(crate) fn decode(rows: &mut RowBuilder<'_>, body: &[u8], start: usize) -> Re
             Err(refusal) => {
                 open_quotes += 1;
                 let end = if open_quotes > MAX_OPEN_QUOTES { body.len() } else { line_end(body, start) };
-                rows.reject(*refusal, body, start, end);
+                rows.reject(*refusal, body, start, end)?;
                 reader.pos = end;
                 continue;
             }
@@ -60,7 +60,7 @@ pub(crate) fn decode(rows: &mut RowBuilder<'_>, body: &[u8], start: usize) -> Re
                     rows.reserve(body.len() - end);
                 }
             }
-            Err(refusal) => rows.reject(*refusal, body, start, end),
+            Err(refusal) => rows.reject(*refusal, body, start, end)?,
         }
     }
     Ok(())

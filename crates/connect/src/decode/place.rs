@@ -4,23 +4,28 @@ use millstream_catalog::fault::Code;
 
 use super::refusal::{Parsed, Refusal};
 
-/// Counts lines up to rising places in a body.
+/// Counts lines up to rising places in a body, looking at every byte once.
 #[derive(Debug, Default)]
 pub(crate) struct LineCounter {
     seen: usize,
     newlines: u64,
+    line_start: usize,
 }
 
 impl LineCounter {
-    /// The line, from 1, that byte `at` lies on.
-    pub fn line_of(&mut self, body: &[u8], at: usize) -> u64 {
+    /// The line and the byte in it, both from 1, that byte `at` of the body is.
+    pub fn place_of(&mut self, body: &[u8], at: usize) -> (u64, u64) {
         let at = at.min(body.len());
         if at < self.seen {
             *self = Self::default();
         }
-        self.newlines += memchr::memchr_iter(b'\n', &body[self.seen..at]).count() as u64;
+        let between = &body[self.seen..at];
+        if let Some(newline) = memchr::memrchr(b'\n', between) {
+            self.newlines += memchr::memchr_iter(b'\n', between).count() as u64;
+            self.line_start = self.seen + newline + 1;
+        }
         self.seen = at;
-        self.newlines + 1
+        (self.newlines + 1, (at - self.line_start) as u64 + 1)
     }
 }
 
@@ -36,4 +41,17 @@ pub(crate) fn check_encoding(body: &[u8], start: usize, end: usize) -> Parsed<()
         let byte = body.get(at).copied().unwrap_or_default();
         Refusal::new(Code::InvalidEncoding, format!("byte {byte:#04x} is not valid UTF-8")).at(at)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_from_one_forwards_and_backwards() {
+        let body = b"ab\n\ncd\n";
+        let mut lines = LineCounter::default();
+        let places: Vec<_> = [0, 1, 2, 3, 4, 5, 7, 99, 1].iter().map(|&at| lines.place_of(body, at)).collect();
+        assert_eq!(places, [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (3, 2), (4, 1), (4, 1), (1, 2)]);
+    }
 }

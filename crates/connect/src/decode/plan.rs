@@ -12,6 +12,9 @@ const LINEAR_NAMES: usize = 8;
 /// Bytes that the place of a row takes, and the note that it lacks a column.
 const NOTE_BYTES: usize = 8;
 
+/// A row counts as so many bytes at least: a constraint may refuse it, and then it is noted.
+const MIN_ROW_BYTES: usize = 96;
+
 /// A stream's definition as the decoders use it.
 #[derive(Debug)]
 pub struct Plan {
@@ -52,6 +55,7 @@ impl Plan {
         let keys = Keys::new(names.enumerate().filter(|(i, _)| Some(*i) != rest));
         let noted = columns.iter().filter(|c| c.tracked).count() + 1;
         let row_bytes = columns.iter().map(|c| fixed_bytes(&c.data_type)).sum::<usize>() + noted * NOTE_BYTES;
+        let row_bytes = row_bytes.max(MIN_ROW_BYTES);
         Self { version: stream.version, schema: Arc::new(Schema::new(fields)), columns, keys, rest, row_bytes }
     }
 

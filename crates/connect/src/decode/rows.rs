@@ -17,6 +17,9 @@ const MAX_RESERVED_ROWS: usize = 1 << 17;
 /// Of a row that is over the size limit, quarantine keeps this much.
 const CUT_TEXT_BYTES: usize = 64 << 10;
 
+/// What noting a rejected row takes beside its text.
+pub(crate) const REJECTED_BYTES: usize = 256;
+
 /// What a body came to.
 #[derive(Debug)]
 pub struct Decoded {
@@ -69,7 +72,7 @@ impl OriginReader<'_> {
                 let Some(&(start, end)) = spans.get(row) else { return (0, String::new()) };
                 let (start, end) = (start as usize, end as usize);
                 let text = self.body.get(start..end).unwrap_or_default();
-                (self.lines.line_of(self.body, start), String::from_utf8_lossy(text).into_owned())
+                (self.lines.place_of(self.body, start).0, String::from_utf8_lossy(text).into_owned())
             }
             Origins::Arrow { batches, rows } => {
                 let Some(&index) = rows.get(row) else { return (0, String::new()) };
@@ -143,6 +146,9 @@ pub(crate) struct RowBuilder<'p> {
     pub plan: &'p Plan,
     pub columns: Vec<ColumnBuffer>,
     pub extra: Extra,
+    /// By column, the one whose field came next in the last row that had it; at index 0 the first one. Fields mostly
+    /// come in one order, if not in that of the columns.
+    pub successors: Vec<usize>,
     missing: Vec<Missing>,
     spans: Vec<(u32, u32)>,
     rejected: Vec<Rejected>,
@@ -158,6 +164,7 @@ impl<'p> RowBuilder<'p> {
             plan,
             columns: plan.columns.iter().map(|c| ColumnBuffer::new(&c.data_type)).collect(),
             extra: Extra { keep: plan.rest.is_some(), budget: limits.max_decoded_bytes, ..Extra::default() },
+            successors: (0..=plan.columns.len()).collect(),
             missing: plan.columns.iter().map(|_| Missing::default()).collect(),
             spans: Vec::new(),
             rejected: Vec::new(),
@@ -204,8 +211,15 @@ impl<'p> RowBuilder<'p> {
             }
         }
         self.spans.push((start as u32, end as u32));
-        if self.extra.spend(self.plan.row_bytes).is_err() {
-            return Err(Error::TooManyRows { rows: self.rows(), limit_bytes: self.limits.max_decoded_bytes });
+        self.spend_row(self.plan.row_bytes)
+    }
+
+    /// Accounts for a row that is kept or rejected.
+    #[inline]
+    fn spend_row(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.extra.spend(bytes).is_err() {
+            let rows = self.rows() + self.rejected.len();
+            return Err(Error::TooManyRows { rows, limit_bytes: self.limits.max_decoded_bytes });
         }
         self.mark = (self.extra.unknown, self.extra.spent);
         Ok(())
@@ -232,22 +246,25 @@ impl<'p> RowBuilder<'p> {
 
     /// Forgets the row that is being read and notes why; it stood at `start..end` in the body.
     #[cold]
-    pub fn reject(&mut self, refusal: Refusal, body: &[u8], start: usize, end: usize) {
+    pub fn reject(&mut self, refusal: Refusal, body: &[u8], start: usize, end: usize) -> Result<(), Error> {
         self.rollback();
         let at = refusal.at.unwrap_or(start).clamp(start, end.max(start));
-        let line_start = memchr::memrchr(b'\n', &body[..at]).map_or(0, |newline| newline + 1);
+        let (line, column) = self.lines.place_of(body, at);
         let limit = match refusal.code {
             Code::TooLarge => CUT_TEXT_BYTES,
             _ => self.limits.max_row_bytes,
         };
+        let text = kept_text(&body[start..end], limit);
         self.rejected.push(Rejected {
-            line: self.lines.line_of(body, at),
-            column: Some((at - line_start) as u64 + 1),
+            line,
+            column: Some(column),
             field: refusal.field,
             code: refusal.code,
             reason: refusal.reason,
-            text: kept_text(&body[start..end], limit),
+            text,
         });
+        let kept = self.rejected.last().map_or(0, |r| r.text.len());
+        self.spend_row(REJECTED_BYTES + 2 * kept)
     }
 
     /// Everything that was decoded and rejected.

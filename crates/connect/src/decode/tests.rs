@@ -401,3 +401,28 @@ fn typed_columns_have_the_types_of_the_stream() {
     assert_eq!(decoded.batch.column(1).as_primitive::<Int64Type>().value(0), 5);
     assert_eq!(cast(decoded.batch.column(1), &ArrowType::Utf8).expect("castable").len(), 1);
 }
+
+#[test]
+fn rejected_rows_count_against_the_memory_of_the_request() {
+    let plan = Plan::new(&stream(vec![Column::new("id", DataType::Int)]));
+    let limits = DecodeLimits { max_decoded_bytes: 1 << 20, ..DecodeLimits::default() };
+    for (format, body) in [
+        (Format::JsonLines, "x\n".repeat(10_000)),
+        (Format::Json, format!("[{}1]", "0,".repeat(10_000))),
+        (Format::Csv, format!("id\n{}", "x\n".repeat(10_000))),
+    ] {
+        let error = decode(&plan, format, body.as_bytes(), limits).expect_err("too many");
+        assert!(matches!(error, Error::TooManyRows { .. }), "{error}");
+    }
+}
+
+#[test]
+fn fields_in_another_order_than_the_columns_are_found_each_time() {
+    let columns: Vec<_> = ["a", "b", "c", "d"].into_iter().map(|name| Column::new(name, DataType::Int)).collect();
+    let body = "{\"d\":1,\"b\":2}\n{\"d\":3,\"b\":4}\n{\"a\":5,\"d\":6,\"x\":0,\"b\":7,\"c\":8}\n{}\n{\"d\":9,\"x\":1,\"c\":10}\n{\"a\":11,\"b\":12}";
+    let decoded = json(columns, body);
+    assert_eq!(shown(&decoded, 0), ["∅", "∅", "5", "∅", "∅", "11"]);
+    assert_eq!(shown(&decoded, 1), ["2", "4", "7", "∅", "∅", "12"]);
+    assert_eq!(shown(&decoded, 2), ["∅", "∅", "8", "∅", "10", "∅"]);
+    assert_eq!(shown(&decoded, 3), ["1", "3", "6", "∅", "9", "∅"]);
+}

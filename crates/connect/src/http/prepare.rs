@@ -9,10 +9,13 @@ use millstream_problem::Problem;
 use millstream_process::{Admitted, QuarantinedRow, Rows, StreamHandle};
 
 use super::budget::Charge;
-use super::reply::RowError;
+use super::reply::{MAX_ERRORS, RowError};
 use super::request;
 use crate::decode::compression::{Encoding, decompress};
-use crate::decode::{DecodeLimits, Decoded, Format, Plan, decode};
+use crate::decode::{self, DecodeLimits, Decoded, Format, Plan, Rejected};
+
+/// What a refused row takes beside its text until it is in quarantine.
+const REFUSED_BYTES: usize = 512;
 
 /// A body to prepare.
 pub(super) struct Work {
@@ -31,7 +34,7 @@ pub(super) struct Work {
 pub(super) struct Prepared {
     pub batch: RecordBatch,
     pub quarantined: Vec<QuarantinedRow>,
-    /// One for each quarantined row.
+    /// The first quarantined rows, as the reply tells of them.
     pub errors: Vec<RowError>,
     pub unknown_fields: u64,
 }
@@ -43,17 +46,20 @@ impl Work {
         let format = self.format.unwrap_or_else(|| request::detected(&body));
         let (decoded, admitted) = self.admitted(format, &body)?;
         let Decoded { origins, rejected, unknown_fields, .. } = decoded;
-        let mut refused: Vec<Refused> = rejected
-            .into_iter()
-            .map(|r| Refused::new(format, r.line, r.column, r.field, r.code, r.reason, r.text))
-            .collect();
+        let refused_bytes = (rejected.len() + admitted.rejected.len()).saturating_mul(REFUSED_BYTES);
+        if refused_bytes > self.limits.max_decoded_bytes {
+            let (rows, limit_bytes) = (admitted.rejected.len(), self.limits.max_decoded_bytes);
+            return Err(decode::Error::TooManyRows { rows, limit_bytes }.into());
+        }
+        let mut refused: Vec<Refused> = rejected.into_iter().map(Refused::from).collect();
         let mut origins = origins.reader(&body);
         for row in admitted.rejected {
             let (line, text) = origins.locate(row.row);
-            refused.push(Refused::new(format, line, None, row.column, row.code, row.reason, text));
+            refused.push(Refused { line, column: None, field: row.column, code: row.code, reason: row.reason, text });
         }
-        refused.sort_by_key(|r| r.error.line);
-        let (errors, quarantined) = refused.into_iter().map(|r| (r.error, r.row)).unzip();
+        refused.sort_by_key(|row| row.line);
+        let errors = refused.iter().take(MAX_ERRORS).map(Refused::error).collect();
+        let quarantined = refused.into_iter().map(|row| row.quarantined(format)).collect();
         Ok(Prepared { batch: admitted.batch, quarantined, errors, unknown_fields })
     }
 
@@ -61,7 +67,7 @@ impl Work {
     /// are decoded once more, by the new one.
     fn admitted(&mut self, format: Format, body: &[u8]) -> Result<(Decoded, Admitted), Problem> {
         loop {
-            let decoded = decode(&self.plan, format, body, self.limits)?;
+            let decoded = decode::decode(&self.plan, format, body, self.limits)?;
             let rows = Rows { batch: decoded.batch.clone(), missing: decoded.missing.clone() };
             let error = match self.stream.admit(rows) {
                 Ok(admitted) => return Ok((decoded, admitted)),
@@ -84,34 +90,46 @@ impl Work {
     }
 }
 
+/// A row that decoding or a constraint refused.
 struct Refused {
-    error: RowError,
-    row: QuarantinedRow,
+    line: u64,
+    column: Option<u64>,
+    field: Option<String>,
+    code: Code,
+    reason: String,
+    text: String,
+}
+
+impl From<Rejected> for Refused {
+    fn from(row: Rejected) -> Self {
+        let Rejected { line, column, field, code, reason, text } = row;
+        Self { line, column, field, code, reason, text }
+    }
 }
 
 impl Refused {
-    fn new(
-        format: Format,
-        line: u64,
-        column: Option<u64>,
-        field: Option<String>,
-        code: Code,
-        message: String,
-        text: String,
-    ) -> Self {
+    fn error(&self) -> RowError {
+        RowError {
+            line: self.line,
+            column: self.column,
+            field: self.field.clone(),
+            code: self.code.name(),
+            message: self.reason.clone(),
+        }
+    }
+
+    /// Its entry in quarantine, where the reason says the place too.
+    fn quarantined(self, format: Format) -> QuarantinedRow {
         let unit = if format == Format::ArrowStream { "row" } else { "line" };
-        let mut reason = format!("{unit} {line}");
-        if let Some(column) = column {
+        let mut reason = format!("{unit} {}", self.line);
+        if let Some(column) = self.column {
             reason.push_str(&format!(", column {column}"));
         }
-        if let Some(field) = &field {
+        if let Some(field) = &self.field {
             reason.push_str(&format!(", field {field:?}"));
         }
         reason.push_str(": ");
-        reason.push_str(&message);
-        Self {
-            error: RowError { line, column, field, code: code.name(), message },
-            row: QuarantinedRow { reason, text },
-        }
+        reason.push_str(&self.reason);
+        QuarantinedRow { reason, text: self.text }
     }
 }

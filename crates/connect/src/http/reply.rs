@@ -48,7 +48,7 @@ pub(super) fn stored(receipt: Receipt, errors: &[RowError], unknown_fields: u64)
     let reply = Reply {
         accepted: receipt.accepted,
         quarantined: receipt.quarantined,
-        errors: &errors[..errors.len().min(MAX_ERRORS)],
+        errors,
         unknown_fields,
         offsets: receipt
             .ranges

@@ -28,7 +28,7 @@ pub(crate) fn lines(rows: &mut RowBuilder<'_>, body: &[u8], start: usize) -> Res
             }
             Err(refusal) => {
                 let end = line_end(body, start);
-                rows.reject(*refusal, body, start, end);
+                rows.reject(*refusal, body, start, end)?;
                 cursor.pos = end;
             }
         }
@@ -49,11 +49,11 @@ pub(crate) fn object_or_lines(rows: &mut RowBuilder<'_>, body: &[u8], start: usi
         Ok(()) if cursor.rest().trim_ascii().is_empty() => rows.commit(start, cursor.pos),
         Ok(()) => {
             cursor.skip_blanks();
-            rows.reject(*cursor.unexpected("the end of the body after the row"), body, start, body.len());
+            rows.reject(*cursor.unexpected("the end of the body after the row"), body, start, body.len())?;
             Ok(())
         }
         Err(refusal) => {
-            rows.reject(*refusal, body, start, body.len());
+            rows.reject(*refusal, body, start, body.len())?;
             Ok(())
         }
     }
@@ -80,11 +80,11 @@ pub(crate) fn array(rows: &mut RowBuilder<'_>, body: &[u8], start: usize) -> Res
             }
             Err(refusal) => match element_end(body, start) {
                 Some(end) => {
-                    rows.reject(*refusal, body, start, end);
+                    rows.reject(*refusal, body, start, end)?;
                     cursor.pos = end;
                 }
                 None => {
-                    rows.reject(*with_rest(refusal), body, start, body.len());
+                    rows.reject(*with_rest(refusal), body, start, body.len())?;
                     return Ok(());
                 }
             },
@@ -100,7 +100,7 @@ pub(crate) fn array(rows: &mut RowBuilder<'_>, body: &[u8], start: usize) -> Res
         let expected = if closed { "the end of the body" } else { "',' or ']' after the row" };
         let refusal = cursor.unexpected(expected);
         let start = cursor.pos;
-        rows.reject(*with_rest(refusal), body, start, body.len());
+        rows.reject(*with_rest(refusal), body, start, body.len())?;
     }
     Ok(())
 }

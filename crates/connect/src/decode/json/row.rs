@@ -20,9 +20,12 @@ pub(crate) fn read_row(rows: &mut RowBuilder<'_>, cursor: &mut Cursor<'_>) -> Pa
     }
     let row = rows.rows();
     let plan = rows.plan;
-    let mut expected = 0;
+    let mut previous = 0;
     loop {
+        let expected = rows.successors[previous];
         if let Some(index) = known_key(&plan.keys, expected, cursor, &mut rows.extra, read_unknown)? {
+            rows.successors[previous] = index;
+            previous = index + 1;
             let column = &mut rows.columns[index];
             if column.len() > row {
                 column.truncate(row);
@@ -32,7 +35,6 @@ pub(crate) fn read_row(rows: &mut RowBuilder<'_>, cursor: &mut Cursor<'_>) -> Pa
             }
             append_value(column, cursor, &mut rows.extra, 1).map_err(|e| e.within(&plan.columns[index].name))?;
             rows.extra.prefix.clear();
-            expected = index + 1;
         }
         if !cursor.next_item(b'}')? {
             return Ok(());
