@@ -8,14 +8,21 @@
 //!
 //! The context's default catalog must be the database's name, its default schema `public`.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, StringArray, new_null_array};
+use datafusion::arrow::array::{AsArray, StringArray};
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArguments, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
+    visit_expressions,
+};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -35,12 +42,10 @@ static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCom
 /// Adds the `pg_catalog` schema and PostgreSQL's information functions to a context.
 pub fn register(ctx: &SessionContext, database: &str) -> Result<()> {
     setup_pg_catalog(ctx, database, EmptyContextProvider).map_err(|e| *e)?;
-    ctx.register_udf(constant("version", 0, &format!("PostgreSQL {POSTGRES_VERSION} (Millstream)")));
-    for (name, arguments) in ALWAYS_NULL {
-        ctx.register_udf(constant_or_null(name, *arguments, None));
+    for (name, arguments, value) in constants() {
+        ctx.register_udf(ScalarUDF::from(Constant::new(name, arguments, value)));
     }
-    ctx.register_udf(constant("pg_get_function_identity_arguments", 1, ""));
-    ctx.register_udf(constant("pg_get_function_arguments", 1, ""));
+    ctx.register_udf(ScalarUDF::from(CurrentSetting::new()));
     Ok(())
 }
 
@@ -52,8 +57,9 @@ pub fn rewrite(text: &str, statement: Statement) -> Statement {
     if reads_catalog(text)
         && let Ok(mut statements) = PARSER.parse(text)
         && statements.len() == 1
-        && let Some(rewritten) = statements.pop()
+        && let Some(mut rewritten) = statements.pop()
     {
+        let _ = rewritten.visit(&mut EmptySubqueries);
         return rewritten;
     }
     let rules: [&dyn SqlStatementRewriteRule; 5] = [
@@ -71,45 +77,157 @@ fn reads_catalog(text: &str) -> bool {
     CATALOG_MARKS.iter().any(|mark| lower.contains(mark))
 }
 
-/// Functions that answer NULL for every object: nothing here has what they describe.
-const ALWAYS_NULL: &[(&str, usize)] = &[
-    ("obj_description", 2),
-    ("col_description", 2),
-    ("shobj_description", 2),
-    ("pg_get_indexdef", 3),
-    ("pg_get_viewdef", 2),
-    ("pg_get_triggerdef", 2),
-    ("pg_get_ruledef", 2),
-    ("pg_get_functiondef", 1),
-    ("pg_get_function_result", 1),
-    ("pg_get_function_sqlbody", 1),
-    ("pg_tablespace_location", 1),
-];
+/// Gives subqueries that the planner does not know their answer here. psql asks with `ARRAY(SELECT …)` for the options
+/// and members of objects, and nothing has any; with `(SELECT relkind = 'c' …)` whether a type is a composite's, and
+/// none is.
+struct EmptySubqueries;
 
-fn constant(name: &str, arguments: usize, value: &str) -> ScalarUDF {
-    constant_or_null(name, arguments, Some(value.to_owned()))
+impl VisitorMut for EmptySubqueries {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if is_array_of_subquery(expr) {
+            *expr = Expr::value(Value::SingleQuotedString("{}".to_owned()));
+        } else if is_call(expr, "array_to_string") && contains_array_of_subquery(expr) {
+            *expr = Expr::value(Value::SingleQuotedString(String::new()));
+        } else if is_comparing_subquery(expr) {
+            *expr = Expr::value(Value::Boolean(false));
+        }
+        ControlFlow::Continue(())
+    }
 }
 
-fn constant_or_null(name: &str, arguments: usize, value: Option<String>) -> ScalarUDF {
-    let any_number_up_to = (1..=arguments).map(datafusion::logical_expr::TypeSignature::Any).collect();
-    let signature = match arguments {
-        0 => Signature::nullary(Volatility::Stable),
-        _ => Signature::one_of(any_number_up_to, Volatility::Stable),
-    };
-    ScalarUDF::from(ConstantText { name: name.to_owned(), value, signature })
+/// A scalar subquery that selects nothing but a comparison.
+fn is_comparing_subquery(expr: &Expr) -> bool {
+    let Expr::Subquery(query) = expr else { return false };
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    matches!(select.projection.as_slice(), [SelectItem::UnnamedExpr(Expr::BinaryOp { op: BinaryOperator::Eq, .. })])
 }
 
-/// A function that gives the same text for every argument.
+fn is_call(expr: &Expr, name: &str) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    let last = function.name.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(name))
+}
+
+fn is_array_of_subquery(expr: &Expr) -> bool {
+    is_call(expr, "array") && matches!(expr, Expr::Function(f) if matches!(f.args, FunctionArguments::Subquery(_)))
+}
+
+fn contains_array_of_subquery(expr: &Expr) -> bool {
+    visit_expressions(expr, |inner| match is_array_of_subquery(inner) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
+/// Functions of any arguments up to a number, and the one answer they give.
+fn constants() -> Vec<(&'static str, usize, ScalarValue)> {
+    let text = |value: &str| ScalarValue::Utf8(Some(value.to_owned()));
+    let (no_text, no_number) = (ScalarValue::Utf8(None), ScalarValue::Int64(None));
+    let (yes, no) = (ScalarValue::Boolean(Some(true)), ScalarValue::Boolean(Some(false)));
+    vec![
+        ("version", 0, text(&format!("PostgreSQL {POSTGRES_VERSION} (Millstream)"))),
+        ("pg_is_in_recovery", 0, no),
+        ("pg_my_temp_schema", 0, ScalarValue::Int32(Some(0))),
+        // Every name is found without its schema.
+        ("pg_function_is_visible", 1, yes.clone()),
+        ("pg_type_is_visible", 1, yes.clone()),
+        ("pg_operator_is_visible", 1, yes.clone()),
+        ("pg_collation_is_visible", 1, yes.clone()),
+        ("has_function_privilege", 3, yes.clone()),
+        ("has_column_privilege", 4, yes),
+        // Nothing here has what these describe.
+        ("obj_description", 2, no_text.clone()),
+        ("col_description", 2, no_text.clone()),
+        ("shobj_description", 2, no_text.clone()),
+        ("pg_get_indexdef", 3, no_text.clone()),
+        ("pg_get_viewdef", 2, no_text.clone()),
+        ("pg_get_triggerdef", 2, no_text.clone()),
+        ("pg_get_ruledef", 2, no_text.clone()),
+        ("pg_get_functiondef", 1, no_text.clone()),
+        ("pg_get_function_result", 1, no_text.clone()),
+        ("pg_get_function_sqlbody", 1, no_text.clone()),
+        ("pg_get_function_arguments", 1, text("")),
+        ("pg_get_function_identity_arguments", 1, text("")),
+        ("pg_get_serial_sequence", 2, no_text.clone()),
+        ("pg_tablespace_location", 1, no_text.clone()),
+        ("pg_size_pretty", 1, no_text),
+        ("pg_table_size", 1, no_number.clone()),
+        ("pg_indexes_size", 1, no_number),
+        ("to_regclass", 1, ScalarValue::Int32(None)),
+        ("to_regtype", 1, ScalarValue::Int32(None)),
+    ]
+}
+
+/// A function that gives the same answer for every argument.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct ConstantText {
-    name: String,
-    value: Option<String>,
+struct Constant {
+    name: &'static str,
+    value: ScalarValue,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for ConstantText {
+impl Constant {
+    fn new(name: &'static str, arguments: usize, value: ScalarValue) -> Self {
+        let signature = match arguments {
+            0 => Signature::nullary(Volatility::Stable),
+            _ => Signature::one_of((1..=arguments).map(TypeSignature::Any).collect(), Volatility::Stable),
+        };
+        Self { name, value, signature }
+    }
+}
+
+impl ScalarUDFImpl for Constant {
     fn name(&self) -> &str {
-        &self.name
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(self.value.data_type())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(self.value.clone()))
+    }
+}
+
+/// `current_setting(name [, missing_ok])`, of the settings that are the same for every session.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CurrentSetting {
+    signature: Signature,
+}
+
+const SETTINGS: [(&str, &str); 9] = [
+    ("client_encoding", "UTF8"),
+    ("datestyle", "ISO, MDY"),
+    ("integer_datetimes", "on"),
+    ("search_path", "public"),
+    ("server_encoding", "UTF8"),
+    ("server_version", POSTGRES_VERSION),
+    ("server_version_num", "160006"),
+    ("standard_conforming_strings", "on"),
+    ("timezone", "UTC"),
+];
+
+impl CurrentSetting {
+    fn new() -> Self {
+        let forms = vec![
+            TypeSignature::Exact(vec![DataType::Utf8]),
+            TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
+        ];
+        Self { signature: Signature::one_of(forms, Volatility::Stable) }
+    }
+}
+
+impl ScalarUDFImpl for CurrentSetting {
+    fn name(&self) -> &str {
+        "current_setting"
     }
 
     fn signature(&self) -> &Signature {
@@ -121,12 +239,10 @@ impl ScalarUDFImpl for ConstantText {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let array: ArrayRef = match &self.value {
-            Some(value) => Arc::new(StringArray::from(vec![value.as_str(); args.number_rows])),
-            None => new_null_array(&DataType::Utf8, args.number_rows),
-        };
-        debug_assert_eq!(array.len(), args.number_rows);
-        Ok(ColumnarValue::Array(array))
+        let names = args.args[0].to_array(args.number_rows)?;
+        let value = |name: &str| SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let values: StringArray = names.as_string::<i32>().iter().map(|name| name.and_then(value)).collect();
+        Ok(ColumnarValue::Array(Arc::new(values)))
     }
 }
 
@@ -183,6 +299,14 @@ mod tests {
     async fn an_array_parameter_spelling_of_drivers_is_taken() {
         let text = rows(&context().await, "SELECT 2 = ANY(ARRAY[1, 2]) AS found, current_user").await;
         assert!(text.contains("true") && text.contains("postgres"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_array_of_a_subquery_is_empty() {
+        let sql = "SELECT relname, array_to_string(relkind || array(SELECT 'x' FROM pg_am), ',') AS a,
+                   ARRAY(SELECT rolname FROM pg_roles) AS b FROM pg_catalog.pg_class WHERE relname = 'flights'";
+        let text = rows(&context().await, sql).await;
+        assert!(text.contains("flights") && text.contains("{}"), "{text}");
     }
 
     #[test]
