@@ -1,0 +1,74 @@
+//! Owns the simple query protocol: one text of any number of statements, values as text.
+
+use millstream_process::{RunOptions, Statement};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::RowDescription;
+use pgwire::messages::response::EmptyQueryResponse;
+
+use super::connection::{Connection, Failure, Sending, rows_of};
+use super::control::Control;
+use super::report::Report;
+use super::row::RowFormat;
+use super::wire::WireError;
+
+impl Connection {
+    /// Runs a text's statements in order, up to the first that fails.
+    pub(super) async fn simple_query(&mut self, text: &str) -> Result<(), WireError> {
+        // A new query takes the place of the unnamed statement and portal.
+        self.statements.remove("");
+        self.portals.remove("");
+        match self.run_text(text).await {
+            Ok(()) => {}
+            Err(Failure::Report(report)) => self.fail(report)?,
+            Err(Failure::Wire(error)) => return Err(error),
+        }
+        self.ready()
+    }
+
+    async fn run_text(&mut self, text: &str) -> Result<(), Failure> {
+        if let Some(control) = Control::parse(text) {
+            self.check_block(Some(&control))?;
+            return Ok(self.control(&control)?);
+        }
+        let statements = self.session.parse(text)?;
+        if statements.is_empty() {
+            self.wire.send(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
+        }
+        let mut searched = 0;
+        for statement in &statements {
+            let start =
+                text.get(searched..).and_then(|rest| rest.find(&statement.text)).map_or(searched, |at| searched + at);
+            searched = start + statement.text.len();
+            let characters_before = text.get(..start).map_or(0, |before| before.chars().count());
+            self.run_statement(statement).await.map_err(|failure| match failure {
+                Failure::Report(report) => Failure::Report(report.moved(characters_before)),
+                wire => wire,
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn run_statement(&mut self, statement: &Statement) -> Result<(), Failure> {
+        let control = Control::parse(&statement.text);
+        self.check_block(control.as_ref())?;
+        if let Some(control) = control {
+            return Ok(self.control(&control)?);
+        }
+        let (session, wire) = (&self.session, &mut self.wire);
+        let prepared = wire.while_connected(session.prepare(statement)).await??;
+        let parameters = prepared.parameter_types().len();
+        if parameters > 0 {
+            let message = format!("there is no value for parameter $1: the statement has {parameters} parameters");
+            return Err(Report::new("42P02", message).into());
+        }
+        let outcome = wire.while_connected(session.run(&prepared, &[], RunOptions::default())).await??;
+        let Some((rows, tag)) = rows_of(self, outcome)? else {
+            return Ok(());
+        };
+        let format = RowFormat::new(&rows.schema(), &[]);
+        self.wire.send(PgWireBackendMessage::RowDescription(RowDescription::new(format.describe())))?;
+        let mut sending = Sending::new(rows, tag, format);
+        sending.send(&mut self.wire, 0).await?;
+        Ok(self.complete(sending.tag())?)
+    }
+}
