@@ -7,6 +7,7 @@ mod action;
 mod error;
 mod evolve;
 pub mod fault_store;
+mod foreign;
 mod history;
 mod lake;
 mod location;

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltalake_core::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 
 use crate::Result;
 use crate::action::Action;
@@ -96,7 +94,7 @@ impl LakeTable {
             return Ok(());
         }
         let failed = |e: DeltaTableError| self.failed("write a checkpoint of", e.into());
-        let mut table = DeltaTable::new(self.log_store());
+        let mut table = DeltaTable::new(inner.log_store());
         let version = u64::try_from(snapshot.version).unwrap_or(0);
         table.load_version(version).await.map_err(failed)?;
         create_checkpoint(&table, None).await.map_err(failed)?;
@@ -106,12 +104,6 @@ impl LakeTable {
             .map_err(|e| self.failed("clean the log of", e.into()))?;
         tracing::debug!(table = %inner.url, version, deleted, "checkpoint written");
         Ok(())
-    }
-
-    fn log_store(&self) -> LogStoreRef {
-        let (store, folder) = (&self.inner.history.store, &self.inner.history.folder);
-        let prefixed = Arc::new(PrefixStore::new(store.clone(), folder.clone()));
-        default_logstore(prefixed, store.clone(), &self.inner.url, &StorageConfig::default())
     }
 
     /// Deletes data files that no state needs: replaced, or never committed, before `kept_since_ms`.

@@ -28,12 +28,13 @@ use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use crate::foreign::ForeignProvider;
 use crate::schema::reader_schema;
 use crate::state::{FileEntry, TableState};
 use crate::table::{Inner, LakeSnapshot};
 use crate::write::{OWN_TAG, has_tag};
 
-/// A provider over one snapshot.
+/// A provider over one snapshot of a table whose files are plain Parquet.
 #[derive(Debug)]
 pub(crate) struct LakeProvider {
     table: Arc<Inner>,
@@ -48,20 +49,17 @@ struct Lease {
 }
 
 impl LakeProvider {
-    pub fn new(table: &Arc<Inner>, snapshot: &Arc<LakeSnapshot>) -> crate::Result<Self> {
+    /// The provider that suits a snapshot's table.
+    pub fn of(table: &Arc<Inner>, snapshot: &Arc<LakeSnapshot>) -> crate::Result<Arc<dyn TableProvider>> {
         let state = &snapshot.state;
-        let misfit = |reason: String| table.history.misfit(reason);
-        if let Some(feature) = state.protocol.as_ref().and_then(|p| p.unreadable()) {
-            return Err(misfit(format!("it needs {feature}, which Millstream does not read; drop it from the table")));
-        }
-        if let Some(file) = state.files.values().find(|f| f.add.deletion_vector.is_some()) {
-            return Err(misfit(format!(
-                "file {} has a deletion vector, which Millstream does not read; purge them with REORG TABLE",
-                file.add.path
-            )));
-        }
-        let log_schema = state.log_schema.as_ref().ok_or_else(|| misfit("it has no schema".into()))?;
-        Ok(Self { table: table.clone(), snapshot: snapshot.clone(), schema: reader_schema(log_schema) })
+        let Some(log_schema) = &state.log_schema else { return Err(table.history.misfit("it has no schema".into())) };
+        let (table, snapshot, schema) = (table.clone(), snapshot.clone(), reader_schema(log_schema));
+        let plain = state.protocol.as_ref().is_none_or(|p| p.unreadable().is_none())
+            && state.files.values().all(|f| f.add.deletion_vector.is_none());
+        Ok(match plain {
+            true => Arc::new(Self { table, snapshot, schema }),
+            false => Arc::new(ForeignProvider { table, snapshot, schema }),
+        })
     }
 
     /// The files that can hold rows for which all filters are true.

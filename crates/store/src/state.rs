@@ -26,7 +26,10 @@ pub(crate) struct FileEntry {
 impl FileEntry {
     fn new(add: Add) -> Self {
         let cut = add.tags.as_ref().and_then(|t| t.get(CUT_TAG)).and_then(Option::as_deref);
-        let stats = FileStats::parse(add.stats.as_deref(), cut);
+        let mut stats = FileStats::parse(add.stats.as_deref(), cut);
+        if let Some(deleted) = &add.deletion_vector {
+            stats.rows = stats.rows.map(|rows| rows.saturating_sub(u64::try_from(deleted.cardinality).unwrap_or(0)));
+        }
         Self { add, stats, scan_stats: OnceLock::new() }
     }
 

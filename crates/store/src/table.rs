@@ -11,8 +11,10 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake_core::kernel::Transaction;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use millstream_catalog::{Positions, StreamId};
 use object_store::PutMode;
+use object_store::prefix::PrefixStore;
 use parking_lot::{Mutex, RwLock};
 use url::Url;
 
@@ -56,6 +58,15 @@ pub(crate) struct Inner {
     pub in_flight: Arc<Mutex<HashSet<String>>>,
     /// Every state that was published and may still be read.
     published: Mutex<Vec<Weak<TableState>>>,
+}
+
+impl Inner {
+    /// The table for delta-rs.
+    pub fn log_store(&self) -> LogStoreRef {
+        let (store, folder) = (&self.history.store, &self.history.folder);
+        let prefixed = Arc::new(PrefixStore::new(store.clone(), folder.clone()));
+        default_logstore(prefixed, store.clone(), &self.url, &StorageConfig::default())
+    }
 }
 
 /// The table at one version.
@@ -205,7 +216,7 @@ impl LakeTable {
     /// statistics, filters, projections and limits pushed down. The snapshot's files stay while the provider, or a
     /// plan made from it, is there.
     pub fn provider(&self, snapshot: &Arc<LakeSnapshot>) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(LakeProvider::new(&self.inner, snapshot)?))
+        LakeProvider::of(&self.inner, snapshot)
     }
 
     /// Adds columns at the end of the user's columns: metadata only.

@@ -3,6 +3,8 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_catalog::{Column, DataType};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 
 use crate::fixture::*;
 
@@ -59,4 +61,44 @@ async fn a_column_of_another_type_is_refused() {
     let other = stream_of(vec![Column::new("id", DataType::Text)]).full_schema();
     let error = lake.open(&name(), ID, other).await.unwrap_err().to_string();
     assert!(error.contains("\"id\"") && error.contains("long") && error.contains("string"), "{error}");
+}
+
+/// Gives the table's one file a deletion vector, a roaring bitmap in base 85: rows 3, 4, 7, 11, 18 and 29 are gone.
+async fn delete_six_rows(store: &InMemory, version: u64) {
+    let log = "lake/public/events/_delta_log";
+    let commit = store.get(&format!("{log}/{version:020}.json").into()).await.unwrap().bytes().await.unwrap();
+    let lines = std::str::from_utf8(&commit).unwrap().lines();
+    let actions: Vec<serde_json::Value> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut add = actions.iter().find(|a| a["add"].is_object()).unwrap().clone();
+    let remove = serde_json::json!({"remove": {
+        "path": add["add"]["path"], "dataChange": true, "deletionTimestamp": 1, "extendedFileMetadata": false,
+    }});
+    add["add"]["deletionVector"] = serde_json::json!({
+        "storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+        "sizeInBytes": 44, "cardinality": 6,
+    });
+    let protocol = serde_json::json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7,
+        "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"],
+    }});
+    let text = [protocol, remove, add].map(|a| a.to_string()).join("\n");
+    store.put(&format!("{log}/{:020}.json", version + 1).into(), text.into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_others_deleted_with_a_deletion_vector_are_gone() {
+    let (lake, store) = memory_lake();
+    let table = lake.open(&name(), ID, schema()).await.unwrap();
+    append_to(&table, &at([30])).await;
+    delete_six_rows(&store, 1).await;
+    append_to(&table, &at([35])).await;
+    assert_eq!(table.snapshot().rows, 29);
+    table.maintain(std::time::Duration::ZERO, chrono::Utc::now().timestamp_millis()).await.unwrap();
+    for table in [table, lake.open(&name(), ID, schema()).await.unwrap()] {
+        let offsets: Vec<i64> = places(&table).await.into_iter().map(|(_, offset, _)| offset).collect();
+        let left: Vec<i64> = (0..35).filter(|o| ![3, 4, 7, 11, 18, 29].contains(o)).collect();
+        assert_eq!(offsets, left);
+        let found = query(&table, "SELECT text FROM t WHERE _offset = 8 AND text = 'text 8'").await;
+        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    }
 }
