@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
-use millstream_buffer::{Append, Clock, Key, OffsetRange, Part};
+use millstream_buffer::{Append, Clock, Key, OffsetRange};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, Positions, Stream};
 use twox_hash::XxHash64;
@@ -178,12 +178,15 @@ impl StreamHandle {
         }
         let rows = batch.num_rows() as u64;
         let key = key.map(|k| log_key("", &k, refused));
-        let parts = if rows == 0 { vec![] } else { self.split(batch)? };
-        if parts.is_empty() && key.is_none() {
+        if rows == 0 && key.is_none() {
             let token = PositionToken::of(self.open.name(), &[]);
             return Ok(Receipt { accepted: 0, quarantined: refused, ranges: vec![], duplicate: false, token });
         }
-        let appended = self.open.log().append(Append { parts, key }).await?;
+        let appended = match self.open.log().append(self.split(&batch, key)?).await {
+            // The stream was altered between the split and the append; the new schema takes the rows too.
+            Err(millstream_buffer::Error::Misfit { .. }) => self.open.log().append(self.split(&batch, key)?).await?,
+            other => other?,
+        };
         let counters = &self.open.counters;
         if appended.duplicate {
             Counters::add(&counters.duplicate_requests, 1);
@@ -207,10 +210,14 @@ impl StreamHandle {
         }
     }
 
-    fn split(&self, batch: RecordBatch) -> Result<Vec<Part>> {
+    fn split(&self, batch: &RecordBatch, key: Option<Key>) -> Result<Append> {
+        if batch.num_rows() == 0 {
+            return Ok(Append { parts: vec![], key });
+        }
         let definition = self.open.definition();
         let batch = fit(batch, &self.open.log().schema())?;
-        definition.partitioner.split(&batch, &self.open.round_robin)
+        let parts = definition.partitioner.split(&batch, &self.open.round_robin)?;
+        Ok(Append { parts, key })
     }
 
     async fn quarantine(&self, rows: Vec<QuarantinedRow>, key: Option<&IdempotencyKey>) -> Result<()> {
@@ -229,9 +236,9 @@ impl StreamHandle {
 }
 
 /// A batch admitted under an older definition in the log's present schema: younger columns are NULL.
-fn fit(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
-        return Ok(batch);
+        return Ok(batch.clone());
     }
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
         Some(column) => Arc::clone(column),

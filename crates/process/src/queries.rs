@@ -173,7 +173,7 @@ impl Drop for QueryGuard {
     fn drop(&mut self) {
         let inner = &self.queries.inner;
         inner.running.lock().remove(&self.query.id);
-        let (status, error) = std::mem::replace(&mut *self.outcome.lock(), ("", None));
+        let (status, error) = std::mem::take(&mut *self.outcome.lock());
         if status == "failed" {
             inner.failed.fetch_add(1, Ordering::Relaxed);
         }

@@ -94,6 +94,8 @@ pub(crate) async fn tier_once(shared: &Arc<Shared>, stream: &Arc<OpenStream>) ->
         return Ok(0);
     }
     table.set_schema(Arc::clone(&definition.full_schema)).await?;
+    // With durability = 'os' the log may still lose its tail: what the lake has must not be given out again.
+    stream.log().sync().await?;
     // One stream encodes at a time: two cores are soon busy, and memory stays that of one writer.
     let _permit = shared.tier_permits.acquire().await;
     let input = log_rows(Arc::clone(&view), &start, Arc::clone(&definition.full_schema))?;

@@ -80,6 +80,7 @@ impl Shared {
         let definition = self.define(stream.clone())?;
         self.options.catalog.alter_stream(&stream).await?;
         let schema = Arc::clone(&definition.schema);
+        open.log().set_durability(stream.options.durability);
         open.log().set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         open.redefine(definition);
         // After a crash here the log gets its schema when the stream is opened.

@@ -72,10 +72,8 @@ impl Settings {
         let refuse =
             |why: &str| Err(Error::rejected(Code::InvalidRequest, format!("cannot set {name} to {value:?}: {why}")));
         match name.as_str() {
-            "statement_timeout" => {
-                if parse_timeout(value).is_none() {
-                    return refuse("write milliseconds or a value such as '30s' or '5min'; 0 is no limit");
-                }
+            "statement_timeout" if parse_timeout(value).is_none() => {
+                return refuse("write milliseconds or a value such as '30s' or '5min'; 0 is no limit");
             }
             "client_encoding" if !is_utf8(value) => return refuse("text is always UTF8"),
             "timezone" if !is_utc(value) => return refuse("times are always shown in UTC"),

@@ -19,9 +19,11 @@ async fn node_on_faulty_store() -> (Node, FaultStore) {
 
 /// Every row once, whatever lies where.
 async fn assert_whole(node: &Node, rows: i64, context: &str) {
-    assert_eq!(node.number("SELECT count(*) FROM s").await, rows, "{context}: count");
-    assert_eq!(node.number("SELECT count(DISTINCT id) FROM s").await, rows, "{context}: distinct");
-    assert_eq!(node.number("SELECT sum(id) FROM s").await, rows * (rows - 1) / 2, "{context}: sum");
+    // Ids are 0, 1, …: with the right count and sum, the distinct count leaves no room for a loss or a repeat.
+    let sql = "SELECT count(*) AS rows, count(DISTINCT id) AS ids, sum(id) AS sum FROM s";
+    let answer = node.ask(sql).await.unwrap();
+    let found: Vec<i64> = answer.split(['|', '\n', ' ']).filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(found, [rows, rows, rows * (rows - 1) / 2], "{context}");
 }
 
 /// For k = 1, 2, …: fail the k-th operation of a round, try again, and compare with the model. Ends when no round of
@@ -33,7 +35,7 @@ async fn every_step(failure: Failure) {
     node.tier().await;
     let name = ObjectName::public("s").unwrap();
     let (mut rows, mut k, mut quiet_rounds, mut failures) = (10, 1, 0, 0);
-    while quiet_rounds < 12 {
+    while quiet_rounds < 5 {
         node.write(rows..rows + 10).await;
         rows += 10;
         faults.fail_at(k, failure);
