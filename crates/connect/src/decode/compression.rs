@@ -20,6 +20,10 @@ pub enum Encoding {
 
 const MIN_STEP_BYTES: usize = 64 << 10;
 const MAX_STEP_BYTES: usize = 8 << 20;
+/// Of a body that unpacks to more than this, and to more than so many times its size, the rest is counted before it is
+/// kept: a bomb is found without holding what it unpacks to, and usual bodies are unpacked once.
+const COUNT_FROM_BYTES: usize = 4 << 20;
+const USUAL_RATIO: usize = 16;
 /// The largest zstd window that is taken, as a power of two: 32 MiB, which levels up to 20 stay within.
 const MAX_WINDOW_LOG: u32 = 25;
 
@@ -41,22 +45,14 @@ pub fn decompress(
     limit_bytes: usize,
     mut reserve: impl FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, Error> {
-    let broken = |at: usize, error: std::io::Error| Error::Compression {
-        encoding: encoding.name(),
-        at,
-        reason: error.to_string(),
-    };
-    let mut reader: Box<dyn Read + '_> = match encoding {
-        Encoding::Identity => Box::new(body),
-        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
-        Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|e| broken(0, e))?;
-            decoder.window_log_max(MAX_WINDOW_LOG).map_err(|e| broken(0, e))?;
-            Box::new(decoder)
-        }
-    };
+    let mut reader = reader(encoding, body)?;
     let mut out = Vec::new();
+    let mut counted = false;
     loop {
+        if !counted && out.len() >= COUNT_FROM_BYTES && out.len() / USUAL_RATIO > body.len() {
+            count(encoding, body, limit_bytes)?;
+            counted = true;
+        }
         let room = limit_bytes + 1 - out.len();
         let step = (out.len() / 4).clamp(MIN_STEP_BYTES, MAX_STEP_BYTES).min(room);
         if !reserve(step) {
@@ -65,7 +61,7 @@ pub fn decompress(
         out.reserve_exact(step);
         let before = out.len();
         let read = reader.by_ref().take(step as u64).read_to_end(&mut out);
-        read.map_err(|e| broken(before, e))?;
+        read.map_err(|e| broken(encoding, before, &e))?;
         if out.len() > limit_bytes {
             return Err(Error::DecompressedTooLarge { limit_bytes });
         }
@@ -73,6 +69,29 @@ pub fn decompress(
             return Ok(out);
         }
     }
+}
+
+/// Decompresses to nothing, to find out whether the limit holds.
+fn count(encoding: Encoding, body: &[u8], limit_bytes: usize) -> Result<(), Error> {
+    let mut reader = reader(encoding, body)?.take(limit_bytes as u64 + 1);
+    let counted = std::io::copy(&mut reader, &mut std::io::sink()).map_err(|e| broken(encoding, 0, &e))?;
+    if counted > limit_bytes as u64 { Err(Error::DecompressedTooLarge { limit_bytes }) } else { Ok(()) }
+}
+
+fn reader(encoding: Encoding, body: &[u8]) -> Result<Box<dyn Read + '_>, Error> {
+    Ok(match encoding {
+        Encoding::Identity => Box::new(body),
+        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
+        Encoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|e| broken(encoding, 0, &e))?;
+            decoder.window_log_max(MAX_WINDOW_LOG).map_err(|e| broken(encoding, 0, &e))?;
+            Box::new(decoder)
+        }
+    })
+}
+
+fn broken(encoding: Encoding, at: usize, error: &std::io::Error) -> Error {
+    Error::Compression { encoding: encoding.name(), at, reason: error.to_string() }
 }
 
 #[cfg(test)]
@@ -104,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_stopped_at_the_limit() {
-        let bomb = vec![0u8; 50 << 20];
+        let bomb = vec![0u8; 12 << 20];
         for (encoding, packed) in [(Encoding::Gzip, gzip(&bomb)), (Encoding::Zstd, zstd(&bomb))] {
             assert!(packed.len() < 100_000);
             let mut reserved = 0;
@@ -114,6 +133,14 @@ mod tests {
             });
             assert!(matches!(result, Err(Error::DecompressedTooLarge { .. })), "{encoding:?}");
             assert!(reserved <= (1 << 20) + 1, "{reserved}");
+            let mut reserved = 0;
+            let result = decompress(encoding, &packed, 10 << 20, |step| {
+                reserved += step;
+                true
+            });
+            assert!(matches!(result, Err(Error::DecompressedTooLarge { .. })), "{encoding:?}");
+            assert!(reserved <= 6 << 20, "{reserved}");
+            assert_eq!(decompress(encoding, &packed, 12 << 20, |_| true).expect("within the limit").len(), bomb.len());
         }
         assert_eq!(decompress(Encoding::Gzip, &gzip(&[7; 100]), 100, |_| true).expect("at the limit").len(), 100);
     }
