@@ -33,6 +33,8 @@ pub struct LakeOptions {
     pub row_group_rows: usize,
     /// or at this many bytes, whichever comes first.
     pub row_group_bytes: usize,
+    /// Files larger than this go to the store in parts of this size; S3 takes no less than 5 MiB.
+    pub part_bytes: usize,
     /// This many files of similar, small size are merged into one.
     pub compact_min_files: usize,
     /// A checkpoint of the table's log is due after this many commits.
@@ -45,6 +47,7 @@ impl Default for LakeOptions {
             target_file_bytes: 192 << 20,
             row_group_rows: 1 << 20,
             row_group_bytes: 128 << 20,
+            part_bytes: 8 << 20,
             compact_min_files: 8,
             checkpoint_every: 20,
         }

@@ -24,6 +24,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::lake::LakeOptions;
@@ -39,8 +40,6 @@ pub(crate) const SORTED_TAG: &str = "millstream.sorted";
 /// The tag that names the columns whose bounds were cut and so are not values of the file, as a JSON list.
 pub(crate) const CUT_TAG: &str = "millstream.cut";
 
-/// Bytes that go to the store in one part.
-const PART_BYTES: usize = 8 << 20;
 /// Parts under way at once.
 const PARTS_AT_ONCE: usize = 4;
 
@@ -82,10 +81,17 @@ struct Progress {
 
 impl FileWriter {
     /// Writes all rows and returns when every file is complete. Encoding keeps a thread busy, so it has its own: those
-    /// that answer requests stay free.
+    /// that answer requests stay free. When the call is dropped, that thread stops too.
     pub async fn write(self, rows: SendableRecordBatchStream) -> Result<Written, Cause> {
         let handle = Handle::current();
-        tokio::task::spawn_blocking(move || handle.block_on(self.write_all(rows))).await?
+        let (_wanted, unwanted) = oneshot::channel::<()>();
+        let work = async move {
+            tokio::select! {
+                written = self.write_all(rows) => written,
+                _ = unwanted => Err("the writing of files was given up".into()),
+            }
+        };
+        tokio::task::spawn_blocking(move || handle.block_on(work)).await?
     }
 
     async fn write_all(self, mut rows: SendableRecordBatchStream) -> Result<Written, Cause> {
@@ -138,7 +144,8 @@ impl FileWriter {
     fn start(&self, nan: &BTreeSet<String>) -> Result<OpenFile, Cause> {
         let name = format!("part-{}.zstd.parquet", Uuid::now_v7());
         self.in_flight.announce(&name);
-        let upload = BufWriter::with_capacity(self.store.clone(), self.folder.clone().join(name.as_str()), PART_BYTES)
+        let path = self.folder.clone().join(name.as_str());
+        let upload = BufWriter::with_capacity(self.store.clone(), path, self.options.part_bytes)
             .with_max_concurrency(PARTS_AT_ONCE);
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))

@@ -24,6 +24,7 @@ fn lake(store: Arc<dyn ObjectStore>) -> Lake {
         target_file_bytes: 1 << 20,
         row_group_rows: 8,
         row_group_bytes: 1 << 20,
+        part_bytes: 1 << 10,
     })
 }
 
@@ -170,5 +171,27 @@ async fn a_removal_cut_short_is_finished_by_the_next_open() {
         } else {
             assert_is(&lake.open(&name(), ID, schema()).await.unwrap(), &at([5])).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_hangs_anywhere_can_be_dropped_and_tried_again() {
+    for k in 1.. {
+        let store = Arc::new(InMemory::new());
+        let faulty = FaultStore::new(store.clone());
+        let table = lake(Arc::new(faulty.clone())).open(&name(), ID, schema()).await.unwrap();
+        append_to(&table, &at([3])).await;
+        let (start, end) = (at([3]), at([9]));
+        faulty.fail_at(k, Failure::Hang);
+        let outcome = tokio::time::timeout(Duration::from_millis(200), table.append(&start, &end, rows(&start, &end)));
+        let outcome = outcome.await;
+        if !faulty.fired() {
+            outcome.unwrap().unwrap();
+            assert!(k > 3, "an append takes more operations than that");
+            break;
+        }
+        let snapshot = table.append(&start, &end, rows(&start, &end)).await.unwrap();
+        assert_eq!(snapshot.positions, end, "operation {k}");
+        assert_is(&table, &end).await;
     }
 }
