@@ -27,6 +27,9 @@ pub(super) fn check(body: &[u8], limit_bytes: usize) -> Result<(), Error> {
         let batch = match message.header_type() {
             MessageHeader::RecordBatch => message.header_as_record_batch(),
             MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|d| d.data()),
+            MessageHeader::Schema if message.header_as_schema().is_none_or(|schema| schema.fields().is_none()) => {
+                return Err(broken("its schema has no fields"));
+            }
             _ => None,
         };
         if let Some(batch) = batch {
@@ -61,9 +64,9 @@ fn next_metadata(rest: &[u8]) -> Result<Option<Metadata<'_>>, Error> {
     split.ok_or_else(|| broken("it breaks off in a message's description"))
 }
 
-/// What a batch's compressed buffers unpack to; 0 when they are not compressed.
+/// Checks that a batch's buffers lie in their message, and gives what the compressed ones unpack to.
 fn unpacked_bytes(batch: &RecordBatch<'_>, data: &[u8], limit_bytes: usize) -> Result<usize, Error> {
-    let (Some(compression), Some(buffers)) = (batch.compression(), batch.buffers()) else { return Ok(0) };
+    let Some(buffers) = batch.buffers() else { return Ok(0) };
     let mut total = 0usize;
     for buffer in buffers {
         let (start, length) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length()));
@@ -72,6 +75,7 @@ fn unpacked_bytes(batch: &RecordBatch<'_>, data: &[u8], limit_bytes: usize) -> R
             _ => None,
         };
         let bytes = bytes.ok_or_else(|| broken("a buffer lies outside its message"))?;
+        let Some(compression) = batch.compression() else { continue };
         let Some((declared, packed)) = bytes.split_first_chunk::<8>() else { continue };
         let declared = i64::from_le_bytes(*declared);
         if declared == NOT_COMPRESSED {
