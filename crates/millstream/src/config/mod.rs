@@ -160,9 +160,28 @@ impl Config {
     }
 }
 
-/// The file's `[store.options]`, and `AWS_*` variables where the file is silent.
+/// The variables of the AWS tools that an object store understands; others, such as `AWS_PROFILE`, are not for it.
+const STORE_VARIABLES: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ALLOW_HTTP",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+
+/// The file's `[store.options]`, and variables where the file is silent.
 fn store_options(sources: &Sources) -> BTreeMap<String, String> {
-    let variables = sources.variables.iter().filter(|(name, _)| name.starts_with("AWS_"));
+    let variables = sources.variables.iter().filter(|(name, _)| STORE_VARIABLES.contains(&name.as_str()));
     let mut options: BTreeMap<String, String> =
         variables.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     for (name, value) in &sources.store_options {

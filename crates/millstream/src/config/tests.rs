@@ -55,7 +55,7 @@ fn store_options_in_the_file_win_over_aws_variables() {
     let sources = sources(
         &[],
         "[store.options]\nregion = \"eu-central-1\"\nallow_http = true",
-        &[("AWS_REGION", "us-east-1"), ("AWS_ENDPOINT", "http://127.0.0.1:9000")],
+        &[("AWS_REGION", "us-east-1"), ("AWS_ENDPOINT", "http://127.0.0.1:9000"), ("AWS_PROFILE", "not for a store")],
     );
     let (config, _) = Config::resolve(&sources).unwrap();
     let expected = [("allow_http", "true"), ("aws_endpoint", "http://127.0.0.1:9000"), ("region", "eu-central-1")];

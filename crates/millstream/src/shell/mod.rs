@@ -154,7 +154,7 @@ impl Shell {
         match self.format {
             Format::Table => print_table(response, out).await,
             Format::Json => print_array(response, out).await,
-            Format::Csv => copy(response, out).await,
+            Format::Csv => print_csv(response, out).await,
         }
     }
 
@@ -232,17 +232,52 @@ fn last_words(line: &[u8]) -> Option<Problem> {
     text.contains("\"sqlstate\"").then(|| Problem::parse(200, text)).filter(|p| p.code.is_some())
 }
 
-async fn copy(response: Response, out: &mut impl Write) -> Result<(), Trouble> {
+/// CSV with the line ends of this system; what is quoted stays as it is.
+async fn print_csv(response: Response, out: &mut impl Write) -> Result<(), Trouble> {
     let mut chunks = response.bytes_stream();
+    let mut quoted = false;
     while let Some(chunk) = chunks.next().await {
-        out.write_all(&chunk.map_err(|e| broken(&e))?)?;
+        let chunk = chunk.map_err(|e| broken(&e))?;
+        out.write_all(&plain_line_ends(&chunk, &mut quoted))?;
     }
     Ok(())
+}
+
+fn plain_line_ends(csv: &[u8], quoted: &mut bool) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(csv.len());
+    for &byte in csv {
+        *quoted ^= byte == b'"';
+        if byte != b'\r' || *quoted {
+            plain.push(byte);
+        }
+    }
+    plain
 }
 
 fn show_time(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
         _ => format!("{:.2} s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_keeps_line_ends_inside_quotes_only() {
+        let mut quoted = false;
+        let mut plain = plain_line_ends(b"a\r\n\"x\r", &mut quoted);
+        plain.extend(plain_line_ends(b"\ny \"\"z\"\"\"\r\n", &mut quoted));
+        assert_eq!(plain, b"a\n\"x\r\ny \"\"z\"\"\"\n");
+    }
+
+    #[test]
+    fn the_last_line_of_ndjson_can_be_a_failure_but_a_row_that_looks_like_one_is_a_row() {
+        let failure = br#"{"error":{"code":"out_of_memory","sqlstate":"53200","detail":"too large"}}"#;
+        assert_eq!(last_words(failure).and_then(|p| p.code), Some(Code::OutOfMemory));
+        assert!(last_words(br#"{"error":"the engine stalled"}"#).is_none());
+        assert!(last_words(br#"{"a":1}"#).is_none());
     }
 }
