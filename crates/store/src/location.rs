@@ -71,7 +71,7 @@ fn s3(text: &str, mut url: Url, options: &BTreeMap<String, String>) -> Result<(U
         max_retries: RETRIES,
         retry_timeout: RETRY_TIMEOUT,
     };
-    let mut builder = AmazonS3Builder::from_env()
+    let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_client_options(client)
         .with_retry(retry)
