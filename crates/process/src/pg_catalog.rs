@@ -11,6 +11,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
+use async_trait::async_trait;
 use datafusion::arrow::array::{AsArray, StringArray};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -23,7 +24,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArguments, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
     visit_expressions,
 };
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
@@ -41,7 +42,7 @@ static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCom
 
 /// Adds the `pg_catalog` schema and PostgreSQL's information functions to a context.
 pub fn register(ctx: &SessionContext, database: &str) -> Result<()> {
-    setup_pg_catalog(ctx, database, EmptyContextProvider).map_err(|e| *e)?;
+    setup_pg_catalog(ctx, database, OneRole).map_err(|e| *e)?;
     for (name, arguments, value) in constants() {
         ctx.register_udf(ScalarUDF::from(Constant::new(name, arguments, value)));
     }
@@ -120,6 +121,31 @@ fn contains_array_of_subquery(expr: &Expr) -> bool {
         false => ControlFlow::Continue(()),
     })
     .is_break()
+}
+
+/// The one role there is, until there are accounts: whoever connects may do everything.
+#[derive(Debug, Clone)]
+struct OneRole;
+
+#[async_trait]
+impl PgCatalogContextProvider for OneRole {
+    async fn roles(&self) -> Vec<String> {
+        vec!["postgres".to_owned()]
+    }
+
+    async fn role(&self, name: &str) -> Option<Role> {
+        (name == "postgres").then(|| Role {
+            name: name.to_owned(),
+            is_superuser: true,
+            can_login: true,
+            can_create_db: true,
+            can_create_role: true,
+            can_create_user: true,
+            can_replication: false,
+            grants: vec![],
+            inherited_roles: vec![],
+        })
+    }
 }
 
 /// Functions of any arguments up to a number, and the one answer they give.

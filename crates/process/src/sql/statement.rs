@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::logical_expr::LogicalPlan;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_catalog::fault::Code;
 
 use crate::ddl::{Command, ParsedStatement};
@@ -68,8 +70,10 @@ impl Prepared {
 fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, (Code, String)> {
     let types: HashMap<String, Option<DataType>> =
         plan.get_parameter_types().map_err(|e| (Code::TypeMismatch, e.strip_backtrace()))?;
+    let arrays = array_parameters(plan);
     let mut by_number = Vec::new();
     for (name, data_type) in types {
+        let data_type = data_type.or_else(|| arrays.get(&name).cloned());
         let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
         let Some(number) = number.filter(|n| (1..=65535).contains(n)) else {
             return Err((Code::SyntaxError, format!("parameter {name} is not of the form $1, $2, …")));
@@ -80,4 +84,27 @@ fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, (Code, String
         by_number[number - 1] = data_type;
     }
     Ok(by_number)
+}
+
+/// The types of parameters that stand for an array which is searched, as `$1` in `id = ANY($1)`: arrays of what is
+/// looked for. The planner does not find these by itself.
+fn array_parameters(plan: &LogicalPlan) -> HashMap<String, DataType> {
+    let mut types = HashMap::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.func.name() == "array_has"
+                    && let [Expr::Placeholder(parameter), item] = call.args.as_slice()
+                    && let Ok(item) = item.get_type(&schema)
+                {
+                    let item = Field::new_list_field(item, true);
+                    types.insert(parameter.id.clone(), DataType::List(Arc::new(item)));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    types
 }

@@ -273,7 +273,8 @@ fn put_csv_row(columns: &[Column], row: usize, out: &mut Vec<u8>) {
 fn quote_csv_field(start: usize, quote_empty: bool, out: &mut Vec<u8>) {
     let field = &out[start..];
     let needs_quotes = field.iter().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'));
-    if !needs_quotes && !(quote_empty && field.is_empty()) {
+    let empty = quote_empty && field.is_empty();
+    if !(needs_quotes || empty) {
         return;
     }
     let field = out.split_off(start);

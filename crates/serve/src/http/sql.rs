@@ -14,10 +14,11 @@
 //! `{"status": "CREATE STREAM", "notices": []}`.
 //!
 //! Rows are written as they are made, at the speed the client reads them. The query ends when the client leaves. A failure
-//! before the first row is a problem document with its own status. After it, JSON ends with an `"error"` member beside
+//! early on, within the first 64 KiB, is a problem document with its own status. After that, JSON ends with an `"error"` member beside
 //! `"rows"`, NDJSON with a line that holds nothing but `"error"`; in the other formats the connection breaks off.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use axum::Json;
@@ -32,11 +33,16 @@ use millstream_catalog::fault::{Code, Fault};
 use millstream_problem::Problem;
 use millstream_process::{Engine, Outcome, RowStream, RunOptions, Session, Statement};
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 use super::encode::{EncodeError, Encoder};
 use super::format::Format;
 use super::request::{QueryParameters, SqlRequest};
 use crate::parameter;
+
+/// What is made of a result before its status is sent: this many bytes, or what is there after this time.
+const BEGINNING_BYTES: usize = 64 * 1024;
+const BEGINNING_TIME: Duration = Duration::from_millis(100);
 
 /// Rows are encoded in pieces of this many, so that a wide batch does not become one large buffer.
 const ROWS_PER_PIECE: usize = 2048;
@@ -144,16 +150,20 @@ async fn run_one(
     Ok(session.run(&prepared, &params, options).await?)
 }
 
-/// Waits for the first batch, so that most failures still have a status to themselves, then answers.
-async fn stream_rows(mut rows: RowStream, format: Format) -> Result<Response, Problem> {
-    let schema = rows.schema();
-    let first = rows.next().await.transpose()?;
-    let (encoder, head) = Encoder::start(format, &schema)?;
-    let pieces = Pieces { rows, encoder: Some(encoder), pending: first };
+/// Answers with rows. The beginning is made before the status is sent: a result that is small or fails early is
+/// answered in whole, as itself or as a problem.
+async fn stream_rows(rows: RowStream, format: Format) -> Result<Response, Problem> {
+    let (encoder, mut head) = Encoder::start(format, &rows.schema())?;
+    let mut pieces = Pieces { rows, encoder: Some(encoder), pending: None };
+    let whole = pieces.begin(&mut head).await?;
+    let content_type = [(CONTENT_TYPE, format.content_type())];
+    if whole {
+        return Ok((content_type, head).into_response());
+    }
     let body = stream::once(std::future::ready(Ok(Bytes::from(head))))
         .chain(stream::unfold(pieces, Pieces::next))
         .filter(|piece| std::future::ready(!matches!(piece, Ok(bytes) if bytes.is_empty())));
-    Ok(([(CONTENT_TYPE, format.content_type())], Body::from_stream(body)).into_response())
+    Ok((content_type, Body::from_stream(body)).into_response())
 }
 
 /// A running result. It is polled only when the connection has room, which holds the query back.
@@ -168,6 +178,28 @@ struct Pieces {
 type Piece = Result<Bytes, std::io::Error>;
 
 impl Pieces {
+    /// Writes the beginning of the result, as much as comes soon; true when that is all.
+    async fn begin(&mut self, out: &mut Vec<u8>) -> Result<bool, Problem> {
+        let first = self.next_rows().await?;
+        let until = Instant::now() + BEGINNING_TIME;
+        let mut next = Some(first);
+        while let Some(rows) = next {
+            let Some(encoder) = &mut self.encoder else { return Ok(true) };
+            let Some(rows) = rows else {
+                if let Some(encoder) = self.encoder.take() {
+                    out.extend(encoder.finish()?);
+                }
+                return Ok(true);
+            };
+            out.extend(encoder.batch(&rows)?);
+            next = match out.len() < BEGINNING_BYTES {
+                true => timeout_at(until, self.next_rows()).await.ok().transpose()?,
+                false => None,
+            };
+        }
+        Ok(false)
+    }
+
     /// The next bytes, and what is left to do.
     async fn next(mut self) -> Option<(Piece, Self)> {
         let mut encoder = self.encoder.take()?;
@@ -181,7 +213,11 @@ impl Pieces {
                 self.encoder = Some(encoder);
                 Some((Ok(Bytes::from(bytes)), self))
             }
-            Err(problem) => Some((fail(encoder, &problem), self)),
+            Err(problem) => {
+                // What was written before must not be lost with the connection: this lets it be sent.
+                tokio::task::yield_now().await;
+                Some((fail(encoder, &problem), self))
+            }
         }
     }
 

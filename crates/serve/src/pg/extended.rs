@@ -35,7 +35,7 @@ enum Body {
     /// Answered by the connection itself.
     Control(Control),
     /// Run by the engine.
-    Query(Prepared),
+    Query(Box<Prepared>),
 }
 
 /// A statement with its parameters, ready to run or running.
@@ -143,7 +143,7 @@ impl Connection {
         let before =
             text.find(&statement.text).and_then(|at| text.get(..at)).map_or(0, |before| before.chars().count());
         let prepared = self.wire.while_connected(self.session.prepare(statement)).await?;
-        Ok(Body::Query(prepared.map_err(|e| Report::of(&e).moved(before))?))
+        Ok(Body::Query(Box::new(prepared.map_err(|e| Report::of(&e).moved(before))?)))
     }
 
     fn bind(&mut self, bind: Bind) -> Result<(), Failure> {

@@ -151,7 +151,7 @@ fn put_float(value: f64, shortest: String, digits: i32, out: &mut Vec<u8>) {
         let sign = if exponent < 0 { '-' } else { '+' };
         out.extend_from_slice(format!("{mantissa}e{sign}{:02}", exponent.abs()).as_bytes());
     } else {
-        out.extend_from_slice(format!("{value_text}", value_text = fixed(mantissa, exponent)).as_bytes());
+        out.extend_from_slice(fixed(mantissa, exponent).as_bytes());
     }
 }
 

@@ -56,7 +56,7 @@ async fn a_failure_before_the_first_row_is_a_problem_document() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_among_the_rows_ends_json_with_an_error_member() {
     let node = Node::start().await;
-    let sql = "SELECT 10 / (20000 - value) FROM generate_series(1, 40000)";
+    let sql = "SELECT 10 / (300000 - value) FROM generate_series(1, 400000)";
     let answer: Value = node.post("application/json", json!({"sql": sql})).await.json().await.unwrap();
     assert_eq!(answer["error"]["code"], "division_by_zero", "{}", answer["error"]);
     assert!(!answer["rows"].as_array().unwrap().is_empty());
@@ -66,6 +66,15 @@ async fn a_failure_among_the_rows_ends_json_with_an_error_member() {
     let csv = node.post("text/csv", json!({"sql": sql})).await;
     assert_eq!(csv.status(), 200);
     assert!(csv.text().await.is_err(), "the connection should have broken off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_in_a_small_result_is_a_problem_document() {
+    let node = Node::start().await;
+    let sql = "SELECT 10 / (9000 - value) FROM generate_series(1, 10000)";
+    for format in ["application/json", "application/x-ndjson", "text/csv"] {
+        assert_eq!(node.post(format, json!({"sql": sql})).await.status(), 400, "{format}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

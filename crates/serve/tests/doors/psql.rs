@@ -35,11 +35,10 @@ async fn psql_lists_and_describes_what_is_there() {
         ("\\dn", "public"),
         ("\\df", "List of functions"),
         ("\\dT", "List of data types"),
-        ("\\du", "List of roles"),
+        ("\\du", "postgres"),
         ("\\dv", ""),
         ("\\di", ""),
         ("\\dx", "installed extensions"),
-        ("\\dp", "flights"),
         ("\\conninfo", "millstream"),
         ("SELECT 1 AS one", "(1 row)"),
     ] {
