@@ -6,7 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use millstream_catalog::fault::Code;
 use millstream_problem::Problem;
-use millstream_process::{PositionToken, Receipt};
+use millstream_process::Receipt;
 use serde::Serialize;
 
 /// At most this many refused rows are told of one by one.
@@ -55,7 +55,7 @@ pub(super) fn stored(receipt: Receipt, errors: &[RowError], unknown_fields: u64)
             .iter()
             .map(|r| Offsets { partition: r.partition, start: r.start, end: r.end })
             .collect(),
-        position: token_text(&receipt.token),
+        position: receipt.token.to_string(),
         duplicate: receipt.duplicate,
     };
     match serde_json::to_vec(&reply) {
@@ -66,11 +66,4 @@ pub(super) fn stored(receipt: Receipt, errors: &[RowError], unknown_fields: u64)
         }
         Err(error) => Problem::new(Code::Internal, format!("the reply cannot be written: {error}")).into_response(),
     }
-}
-
-/// The token as queries take it back in `after`.
-fn token_text(token: &PositionToken) -> String {
-    let offsets = token.positions.0.iter().enumerate().filter(|(_, offset)| **offset > 0);
-    let offsets: Vec<String> = offsets.map(|(partition, offset)| format!("{partition}-{offset}")).collect();
-    format!("{}:{}", token.stream, offsets.join(","))
 }
