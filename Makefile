@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug/millstream
 VENV := $(abspath $(CARGO_TARGET_DIR))/venv
 
-.PHONY: help demo build test lint fmt bench soak fuzz need-cargo need-cc need-python
+.PHONY: help demo build test lint fmt bench soak fuzz slt need-cargo need-cc need-python
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ lint: need-cargo need-cc ## formatting, clippy and rustdoc, warnings denied
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+slt: need-cargo need-cc ## write the answers found into tests/slt; look at the difference before keeping it
+	@MILLSTREAM_SLT=update cargo test --locked --package millstream-process --test slt
 
 fmt: need-cargo ## format every file
 	@cargo fmt --all

@@ -3,6 +3,9 @@
 use datafusion::error::DataFusionError;
 use millstream_catalog::fault::{Code, Fault};
 
+use crate::ddl::char_position;
+use crate::query_error::describe;
+
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -106,10 +109,8 @@ impl Error {
         match own(error) {
             Ok(own) => own,
             Err(error) => {
-                let position = span_start(&error).and_then(|(line, column)| char_position(sql, line, column));
-                let root = root(&error);
-                let code = code_of(root);
-                let message = plain_message(root);
+                let position = span_start(&error).map(|(line, column)| char_position(sql, line, column));
+                let (code, message) = describe(&error);
                 Error::Query { code, message, position, source: Box::new(error) }
             }
         }
@@ -140,78 +141,6 @@ fn own(error: DataFusionError) -> Result<Error, DataFusionError> {
     }
 }
 
-fn root(error: &DataFusionError) -> &DataFusionError {
-    match error {
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
-        DataFusionError::External(inner) => inner.downcast_ref::<DataFusionError>().map_or(error, root),
-        DataFusionError::Shared(inner) => root(inner),
-        DataFusionError::Collection(errors) => errors.first().map_or(error, root),
-        other => other,
-    }
-}
-
-fn code_of(error: &DataFusionError) -> Code {
-    use arrow::error::ArrowError;
-    use datafusion::common::SchemaError;
-    match error {
-        DataFusionError::SQL(..) => Code::SyntaxError,
-        DataFusionError::NotImplemented(_) => Code::Unsupported,
-        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
-            SchemaError::FieldNotFound { .. } => Code::UndefinedColumn,
-            SchemaError::AmbiguousReference { .. } => Code::InvalidDefinition,
-            _ => Code::DuplicateColumn,
-        },
-        DataFusionError::Plan(message) => plan_code(message),
-        DataFusionError::ResourcesExhausted(_) => Code::OutOfMemory,
-        DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
-            ArrowError::DivideByZero => Code::DivisionByZero,
-            ArrowError::ArithmeticOverflow(_) => Code::OutOfRange,
-            ArrowError::CastError(_) | ArrowError::ParseError(_) => Code::InvalidValue,
-            _ => Code::Internal,
-        },
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Code::IoError,
-        DataFusionError::ParquetError(_) => Code::DataCorrupted,
-        DataFusionError::Execution(message) if message.to_lowercase().contains("divide by zero") => {
-            Code::DivisionByZero
-        }
-        DataFusionError::Execution(_) => Code::InvalidValue,
-        _ => Code::Internal,
-    }
-}
-
-/// DataFusion's planning errors carry their kind in their words only.
-fn plan_code(message: &str) -> Code {
-    let lower = message.to_lowercase();
-    if lower.contains("table") && lower.contains("not found") {
-        Code::UndefinedObject
-    } else if lower.contains("invalid function") || lower.contains("no function matches") {
-        Code::UndefinedFunction
-    } else if lower.contains("no field named") {
-        Code::UndefinedColumn
-    } else if lower.contains("failed to resolve schema") {
-        Code::UndefinedSchema
-    } else if lower.contains("cannot coerce") || lower.contains("cannot infer common argument type") {
-        Code::TypeMismatch
-    } else {
-        Code::InvalidRequest
-    }
-}
-
-/// The message in this project's voice: no prefixes, no backtrace, no full stop, the database's name left out.
-fn plain_message(error: &DataFusionError) -> String {
-    let text = error.message();
-    let text = text.split("\n\nbacktrace:").next().unwrap_or_default().trim();
-    let text = text.trim_end_matches('.').replace("millstream.public.", "").replace("millstream.system.", "system.");
-    let mut chars = text.chars();
-    match (chars.next(), chars.next()) {
-        // "Error …" becomes "error …"; an acronym or an identifier stays.
-        (Some(first), Some(second)) if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {
-            format!("{}{}", first.to_ascii_lowercase(), &text[1..])
-        }
-        _ => text,
-    }
-}
-
 fn span_start(error: &DataFusionError) -> Option<(u64, u64)> {
     match error {
         DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span {
@@ -222,11 +151,4 @@ fn span_start(error: &DataFusionError) -> Option<(u64, u64)> {
         DataFusionError::Collection(errors) => errors.iter().find_map(span_start),
         _ => None,
     }
-}
-
-/// A 1-based character position from a 1-based line and column.
-fn char_position(sql: &str, line: u64, column: u64) -> Option<usize> {
-    let before = sql.split_inclusive('\n').take(line.checked_sub(1)? as usize);
-    let offset: usize = before.map(|l| l.chars().count()).sum();
-    (column > 0).then(|| offset + column as usize)
 }

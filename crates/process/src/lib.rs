@@ -13,6 +13,7 @@ mod jobs;
 mod metrics;
 pub mod pg_catalog;
 mod queries;
+mod query_error;
 mod read;
 mod sql;
 mod stream;

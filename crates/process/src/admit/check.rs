@@ -9,8 +9,9 @@ use datafusion::execution::session_state::SessionState;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Check, Stream};
 
-use super::expression::{Expression, plain, shown, subject_schema};
+use super::expression::{Expression, shown, subject_schema};
 use super::{Verdicts, defect};
+use crate::query_error::describe;
 use crate::{Error, Result};
 
 /// A constraint, ready to run.
@@ -73,7 +74,7 @@ impl CompiledCheck {
     }
 
     fn reject_unknown(&self, error: &DataFusionError, row: usize, verdicts: &mut Verdicts) {
-        let (code, reason) = plain(error);
+        let (code, reason) = describe(error);
         let reason = || format!("check constraint {:?} cannot be evaluated: {reason}: {}", self.name, self.sql);
         verdicts.reject(row, None, code, reason);
     }

@@ -13,8 +13,9 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DataType, Stream};
 use uuid::Uuid;
 
-use super::expression::{Expression, NOW_COLUMN, plain, subject_schema};
+use super::expression::{Expression, NOW_COLUMN, subject_schema};
 use super::{Verdicts, defect};
+use crate::query_error::describe;
 use crate::{Error, Result};
 
 /// A default, evaluated once when it is a constant and for each row when it is not.
@@ -40,7 +41,7 @@ impl CompiledDefault {
         let what = format!("default of column {:?}", column.name);
         let target = column.data_type.to_arrow();
         let expression = Expression::compile(sql, &what, stream, Some(&target), state)?;
-        if let Some(name) = expression.names.iter().find(|n| *n != NOW_COLUMN) {
+        if let Some(name) = expression.names.first() {
             let message =
                 format!("the {what} names column {name:?}; a default is made of constants and functions alone");
             return Err(Error::rejected(Code::InvalidDefinition, message));
@@ -50,8 +51,7 @@ impl CompiledDefault {
             return Ok(Some(Self::PerRow { expression, subject, data_type: column.data_type.clone() }));
         }
         let value = expression.evaluate(&blank(&subject, 1, 0)?).map_err(|e| {
-            let (code, reason) = plain(&e);
-            let code = if code == Code::CheckViolation { Code::InvalidValue } else { code };
+            let (code, reason) = describe(&e);
             Error::rejected(code, format!("the {what} cannot be evaluated: {reason}"))
         })?;
         let value = exact(value, &target)?;
@@ -78,7 +78,7 @@ impl CompiledDefault {
                 let values = match evaluated {
                     Ok(values) => exact(values, &column.data_type().clone())?,
                     Err(e) => {
-                        let (code, reason) = plain(&e);
+                        let (code, reason) = describe(&e);
                         for row in missing.set_indices() {
                             let reason = || format!("the default of column {name:?} cannot be evaluated: {reason}");
                             verdicts.reject(row, Some(name), code, reason);

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, SchemaError};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -17,6 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use millstream_catalog::Stream;
 use millstream_catalog::fault::Code;
 
+use crate::query_error::describe;
 use crate::{Error, Result};
 
 /// The column that `now()` and its relatives read: the time of the request. It stands behind the stream's own.
@@ -28,7 +28,7 @@ pub(super) struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     /// The type of its values.
     pub data_type: ArrowType,
-    /// The columns of the stream that it names.
+    /// The columns that it names.
     pub names: BTreeSet<String>,
     /// Whether it gives the same value for every row and every request.
     pub constant: bool,
@@ -43,9 +43,10 @@ impl Expression {
         target: Option<&ArrowType>,
         state: &SessionState,
     ) -> Result<Self> {
-        let failed = |e: DataFusionError| planning_error(&e, what, stream);
-        let schema = DFSchema::try_from(Arc::clone(&subject_schema(&stream.schema()))).map_err(failed)?;
-        let expr = state.create_logical_expr(sql, &schema).map_err(failed)?;
+        let failed = |e: DataFusionError| planning_error(&e, what);
+        let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
+        let expr = state.create_logical_expr(sql, &own).map_err(failed)?;
+        let schema = DFSchema::try_from(subject_schema(&stream.schema())).map_err(failed)?;
         refuse_what_needs_a_query(&expr, what)?;
         let names = expr.column_refs().into_iter().map(|c| c.name.clone()).collect();
         let (expr, fixed) = read_clock_from_column(expr, &schema).map_err(failed)?;
@@ -174,55 +175,8 @@ pub(super) fn shown(data_type: &ArrowType) -> String {
     name.to_owned()
 }
 
-fn planning_error(error: &DataFusionError, what: &str, stream: &Stream) -> Error {
-    let (code, reason) = match error.find_root() {
-        DataFusionError::SchemaError(e, _) => match e.as_ref() {
-            SchemaError::FieldNotFound { field, .. } => {
-                let known: Vec<_> = stream.columns.iter().map(|c| c.name.as_str()).collect();
-                let columns = known.iter().take(20).copied().collect::<Vec<_>>().join(", ");
-                let more = if known.len() > 20 { ", …" } else { "" };
-                (
-                    Code::UndefinedColumn,
-                    format!("names {:?}, which is not a column; the columns are {columns}{more}", field.name),
-                )
-            }
-            other => (Code::InvalidDefinition, format!("is not valid: {other}")),
-        },
-        root => {
-            let (code, reason) = plain(root);
-            let undefined = reason.starts_with("Invalid function");
-            let code = match code {
-                Code::CheckViolation if undefined => Code::UndefinedFunction,
-                Code::CheckViolation => Code::InvalidDefinition,
-                code => code,
-            };
-            (code, format!("is not valid: {}", lower_first(reason.lines().next().unwrap_or_default())))
-        }
-    };
-    Error::rejected(code, format!("the {what} {reason}"))
-}
-
-/// Why an evaluation failed, without the engine's prefixes.
-pub(super) fn plain(error: &DataFusionError) -> (Code, String) {
-    match error.find_root() {
-        DataFusionError::ArrowError(e, _) => match e.as_ref() {
-            ArrowError::DivideByZero => (Code::DivisionByZero, "division by zero".to_owned()),
-            ArrowError::ArithmeticOverflow(m) => (Code::OutOfRange, lower_first(m)),
-            ArrowError::CastError(m) | ArrowError::ParseError(m) => (Code::InvalidValue, lower_first(m)),
-            ArrowError::ComputeError(m) | ArrowError::InvalidArgumentError(m) => (Code::CheckViolation, lower_first(m)),
-            other => (Code::CheckViolation, other.to_string()),
-        },
-        DataFusionError::Plan(m)
-        | DataFusionError::Execution(m)
-        | DataFusionError::NotImplemented(m)
-        | DataFusionError::Internal(m) => {
-            (Code::CheckViolation, m.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(m).to_owned())
-        }
-        other => (Code::CheckViolation, other.strip_backtrace()),
-    }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
+fn planning_error(error: &DataFusionError, what: &str) -> Error {
+    let (code, reason) = describe(error);
+    let code = if code == Code::InvalidRequest { Code::InvalidDefinition } else { code };
+    Error::rejected(code, format!("the {what} is not valid: {reason}"))
 }

@@ -1,15 +1,32 @@
 //! Owns what types mean inside expressions, so that a cast gives what a column of that type holds.
 
-use arrow::datatypes::FieldRef;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::error::Result;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 use millstream_catalog::DataType;
 
 /// Reads JSON and UUID as the text they are kept as, and times in microseconds: compared with a column, neither side
 /// has to be converted, and files are pruned by it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CastTypes;
+#[derive(Debug)]
+pub struct CastTypes {
+    /// Asked about every other type.
+    next: Option<Arc<dyn TypePlanner>>,
+}
+
+impl CastTypes {
+    /// Puts itself before the type planner that the context has.
+    pub fn install(context: &SessionContext) {
+        let state = context.state_ref();
+        let mut builder = SessionStateBuilder::new_from_existing(state.read().clone());
+        let next = builder.type_planner().take();
+        *state.write() = builder.with_type_planner(Arc::new(Self { next })).build();
+    }
+}
 
 impl TypePlanner for CastTypes {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
@@ -23,9 +40,11 @@ impl TypePlanner for CastTypes {
             SqlType::Time(precision, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) if micros(*precision) => {
                 DataType::Time
             }
-            _ => return Ok(None),
+            other => return self.next.as_ref().map_or(Ok(None), |next| next.plan_type_field(other)),
         };
-        Ok(Some(data_type.to_field("", true).into()))
+        // Without the metadata of a JSON or UUID column: a logical cast keeps its source's, a physical one takes its
+        // target's, and plans whose two halves differ are refused.
+        Ok(Some(Arc::new(Field::new("", data_type.to_arrow(), true))))
     }
 }
 
@@ -35,18 +54,13 @@ fn micros(precision: Option<u64>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::datatypes::{DataType as ArrowType, TimeUnit};
-    use datafusion::execution::SessionStateBuilder;
-    use datafusion::prelude::SessionContext;
-
     use super::*;
+    use arrow::datatypes::{DataType as ArrowType, TimeUnit};
 
     #[tokio::test]
     async fn a_cast_gives_what_a_column_holds() {
-        let state = SessionStateBuilder::new().with_default_features().with_type_planner(Arc::new(CastTypes)).build();
-        let context = SessionContext::new_with_state(state);
+        let context = SessionContext::new();
+        CastTypes::install(&context);
         let sql = "SELECT CAST('{}' AS json) AS a, CAST('1600-01-01' AS timestamp) AS b, \
                    TIMESTAMP '2013-01-01 05:00:00' AS c, CAST('2013-01-01T05:00:00+01:00' AS timestamptz) AS d, \
                    CAST('05:00:00' AS time) AS e, CAST('0b7b8a7e-0f0f-4c3c-9d4b-1c2d3e4f5a6b' AS uuid) AS f";

@@ -242,20 +242,28 @@ fn rows_of(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: &'static str) ->
     Ok(Outcome::Rows { rows: RowStream::ready(batch), tag })
 }
 
-/// SQL's LIKE with `%` and `_`, without an escape.
+/// SQL's LIKE with `%` and `_`, without an escape. Only the last `%` is ever tried again, so that no pattern takes
+/// longer than text times pattern.
 fn matches_like(text: &str, pattern: &str) -> bool {
-    let mut rest = pattern.chars();
-    match rest.next() {
-        None => text.is_empty(),
-        Some('%') => {
-            let tail = rest.as_str();
-            text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| matches_like(&text[i..], tail))
-        }
-        Some(p) => {
-            let mut chars = text.chars();
-            chars.next().is_some_and(|c| p == '_' || c == p) && matches_like(chars.as_str(), rest.as_str())
+    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
+    let (mut t, mut p, mut retry) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('%') => {
+                p += 1;
+                retry = Some((t, p));
+            }
+            Some(c) if *c == '_' || *c == text[t] => (t, p) = (t + 1, p + 1),
+            _ => match retry {
+                Some((start, after)) => {
+                    (t, p) = (start + 1, after);
+                    retry = Some((t, after));
+                }
+                None => return false,
+            },
         }
     }
+    pattern[p..].iter().all(|c| *c == '%')
 }
 
 #[cfg(test)]
@@ -269,5 +277,7 @@ mod tests {
         assert!(matches_like("", "%"));
         assert!(!matches_like("flights", "fl"));
         assert!(!matches_like("flights", "_lights_"));
+        assert!(matches_like("aXbXc", "a%X%c"));
+        assert!(!matches_like(&"a".repeat(60), &format!("{}b", "%a".repeat(30))));
     }
 }

@@ -14,6 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use millstream_catalog::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
 use parking_lot::RwLock;
 
+use crate::ddl::CastTypes;
 use crate::engine::Shared;
 use crate::read::StreamTable;
 use crate::system::{SYSTEM_TABLES, system_table};
@@ -56,7 +57,11 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
         .with_default_features()
         .build();
     let context = SessionContext::new_with_state(state);
+    // PostgreSQL's name for it.
+    let uuid = datafusion::functions::string::uuid();
+    context.register_udf(uuid.as_ref().clone().with_aliases(["gen_random_uuid"]));
     crate::pg_catalog::register(&context, DATABASE).map_err(|e| Error::from_datafusion(e, ""))?;
+    CastTypes::install(&context);
     Ok(context)
 }
 

@@ -197,18 +197,29 @@ fn show_hidden(state: &mut SessionState) {
 
 /// The command tag of a plan that sessions may run; what would write files or change the context is refused.
 fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
-    let refused = match plan {
+    const ROWS: &str = "a stream is append-only and takes rows over HTTP: POST /v1/streams/<stream>";
+    const OBJECTS: &str = "what can be made is a stream: CREATE STREAM, ALTER STREAM, DROP STREAM";
+    let (name, instead) = match plan {
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => return Ok("EXPLAIN"),
-        LogicalPlan::Ddl(ddl) => ddl.name(),
-        LogicalPlan::Dml(dml) => dml.name(),
-        LogicalPlan::Copy(_) => "COPY",
-        LogicalPlan::Statement(statement) => statement.name(),
+        LogicalPlan::Ddl(ddl) => (ddl.name(), OBJECTS),
+        LogicalPlan::Dml(dml) => (dml.name(), ROWS),
+        LogicalPlan::Copy(_) => ("Copy", "ask for the result as CSV, Arrow or Parquet over HTTP: POST /v1/sql"),
+        LogicalPlan::Statement(statement) => (statement.name(), "send it as a query"),
         _ => return Ok("SELECT"),
     };
-    Err(Error::rejected(
-        Code::Unsupported,
-        format!("{refused} is not supported; streams take rows over HTTP (POST /v1/streams/<stream>)"),
-    ))
+    Err(Error::rejected(Code::Unsupported, format!("{} is not supported; {instead}", as_sql(name))))
+}
+
+/// A plan's name as the statement's words: `DropTable` is DROP TABLE, `CreateMemoryTable` CREATE TABLE.
+fn as_sql(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.replace("Memory", "").replace("Catalog", "").chars() {
+        if c.is_uppercase() && !words.is_empty() && !words.ends_with(' ') {
+            words.push(' ');
+        }
+        words.extend(c.to_uppercase());
+    }
+    words
 }
 
 /// The statement with the spellings of PostgreSQL's tools brought into a form that the planner takes.

@@ -32,7 +32,12 @@ pub(super) fn fields(sample: &[u8]) -> Result<Vec<(String, Shape)>> {
         match serde_json::from_slice(line) {
             Ok(Shape::Row(found)) => unite_fields(&mut fields, found),
             Ok(_) => return Err(invalid(format!("the sample's line {} is not a JSON object", i + 1))),
-            Err(e) => return Err(invalid(format!("the sample's line {} is not JSON: {e}", i + 1))),
+            Err(e) => {
+                let (line, column) = (i + 1, e.column());
+                let text = e.to_string();
+                let reason = text.split(" at line ").next().unwrap_or_default();
+                return Err(invalid(format!("the sample's line {line} is not JSON at column {column}: {reason}")));
+            }
         }
     }
     Ok(fields)
