@@ -333,4 +333,23 @@ mod tests {
         assert!(matches!(SqliteCatalog::open(&path).await, Err(Error::Storage { action: "opened", .. })));
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("these are not"));
     }
+
+    /// A definition as format 1 writes it. Never change the file: catalogs that are out there hold the like.
+    const DEFINITION_1: &str = include_str!("../../fixtures/definition-1.json");
+
+    #[tokio::test]
+    async fn a_definition_of_every_format_so_far_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(dir.path().join("c")).await.unwrap();
+        sqlx::query("INSERT INTO streams VALUES ('x', 'public', 'flights', 3, 1, ?)")
+            .bind(DEFINITION_1)
+            .execute(&catalog.pool)
+            .await
+            .unwrap();
+        let stream = catalog.streams().await.unwrap().remove(0);
+        stream.validate().unwrap();
+        assert_eq!((stream.columns.len(), stream.version, stream.options.partitions), (18, 3, 4));
+        let written: serde_json::Value = serde_json::from_str(&encode(&stream).unwrap()).unwrap();
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(DEFINITION_1).unwrap());
+    }
 }
