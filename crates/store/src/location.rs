@@ -13,11 +13,12 @@ use crate::synced::SyncedLocal;
 use crate::{Error, Result};
 
 /// One request's limit, bodies included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one operation is tried in all.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(90);
+/// After this long an operation is not tried again here: a store that hangs is soon seen as failed, and who asked for
+/// the operation asks again later.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(25);
 /// Tries after the first.
 const RETRIES: usize = 6;
 
