@@ -21,7 +21,7 @@ use crate::read::lake_batch;
 use crate::stream::{Counters, OpenStream};
 use crate::{Error, Result};
 
-/// How often a stream looks at the age and size of what waits.
+/// How often a stream looks at the age and size of what waits, unless less than that is old already.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until the stream closes: a round whenever enough waits for long enough.
@@ -30,13 +30,14 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
     let mut ends = stream.log().subscribe();
     let mut waiting_since: Option<i64> = None;
     let mut pause = Duration::ZERO;
+    let look = LOOK.min(shared.options.tier_age).max(Duration::from_millis(10));
     loop {
         let idle = waiting_since.is_none() && pause.is_zero() && stream.lake_table().is_some();
         tokio::select! {
             () = stream.closing.cancelled() => return,
             // An idle stream costs nothing: it wakes with its next row.
             _ = ends.changed(), if idle => {}
-            () = tokio::time::sleep(pause.max(LOOK)), if !idle => {}
+            () = tokio::time::sleep(pause.max(look)), if !idle => {}
         }
         if stream.lake_table().is_none()
             && let Err(error) = open_table(&shared, &stream).await
