@@ -3,6 +3,7 @@
 mod commands;
 mod context;
 mod hidden;
+mod pauses;
 mod rows;
 mod session;
 mod settings;

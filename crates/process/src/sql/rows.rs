@@ -13,8 +13,10 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::{Stream, StreamExt};
 use millstream_catalog::fault::Code;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::QueryWorkers;
 use crate::queries::QueryGuard;
@@ -67,7 +69,7 @@ impl RowStream {
         let schema = Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow()));
         let (output, mut rest) = mpsc::channel(BATCHES_AHEAD);
         let mut stream = Self { schema, first: None, rest: None, task: None };
-        stream.task = Some(workers.spawn(query.drive(output)));
+        stream.task = Some(tokio::spawn(query.drive(workers.handle(), output)));
         stream.first = rest.recv().await.transpose()?;
         stream.rest = Some(rest);
         Ok(stream)
@@ -106,15 +108,22 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    async fn drive(self, output: mpsc::Sender<Result<RecordBatch>>) {
-        let cancel = self.guard.cancel_token().clone();
-        let timeout = self.timeout;
+    /// Watches over the query from the caller's threads: an operator that computes for long without a pause can keep
+    /// the query threads busy, and must not keep the client from being answered.
+    async fn drive(self, workers: Handle, output: mpsc::Sender<Result<RecordBatch>>) {
+        let query = Arc::new(self);
+        let cancel = query.guard.cancel_token().clone();
+        let timeout = query.timeout;
+        let mut work = AbortOnDropHandle::new(workers.spawn({
+            let (query, output) = (Arc::clone(&query), output.clone());
+            async move { query.produce(&output).await }
+        }));
         let result = tokio::select! {
-            result = self.produce(&output) => result,
+            result = &mut work => result.unwrap_or_else(|broken| Err(defect(&broken))),
             () = cancel.cancelled() => Err(cancelled()),
             () = expired(timeout) => Err(timed_out(timeout)),
         };
-        self.guard.finish(result.as_ref().err());
+        query.guard.finish(result.as_ref().err());
         if let Err(error) = result {
             // The client may have left; then there is nobody to tell.
             drop(output.send(Err(error)).await);
@@ -148,6 +157,10 @@ async fn expired(timeout: Option<Duration>) {
         Some(timeout) => tokio::time::sleep(timeout).await,
         None => std::future::pending().await,
     }
+}
+
+fn defect(broken: &JoinError) -> Error {
+    Error::rejected(Code::Internal, format!("the statement hit a defect of Millstream; see the log: {broken}"))
 }
 
 fn cancelled() -> Error {

@@ -3,11 +3,8 @@
 //! A query is CPU work for milliseconds at a time. On threads of its own it cannot hold up an ingest request that
 //! waits for nothing but a socket and an fsync.
 
-use std::future::Future;
-
 use millstream_catalog::fault::Code;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
 
 use crate::{Error, Result};
 
@@ -30,13 +27,9 @@ impl QueryWorkers {
         Ok(Self { runtime: Some(runtime), handle })
     }
 
-    /// Runs a task on the query threads.
-    pub(crate) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.handle.spawn(task)
+    /// Starts tasks on the query threads.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 }
 
