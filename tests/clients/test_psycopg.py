@@ -17,9 +17,9 @@ def connection(node):
         yield connection
 
 
-@pytest.mark.parametrize("binary", [False, True])
-def test_rows_come_as_python_values(connection, binary):
-    rows = connection.cursor(binary=binary).execute("SELECT id, carrier, delay, departed, cancelled FROM flights ORDER BY id")
+@pytest.mark.parametrize("in_binary", [False, True])
+def test_rows_come_as_python_values(connection, in_binary):
+    rows = connection.cursor(binary=in_binary).execute("SELECT id, carrier, delay, departed, cancelled FROM flights ORDER BY id")
     assert rows.fetchall() == [
         (1, "UA", 2.5, datetime.datetime(2013, 1, 1, 5, 15, tzinfo=UTC), False),
         (2, "AA", -1.0, datetime.datetime(2013, 1, 1, 5, 29, tzinfo=UTC), False),
@@ -40,8 +40,8 @@ def test_parameters_find_rows(connection, placeholder):
 
 def test_a_null_parameter_and_a_repeated_one(connection):
     assert connection.execute("SELECT %s::text IS NULL", [None]).fetchone() == (True,)
-    rows = connection.execute("SELECT id FROM flights WHERE id > %(n)s AND delay < %(n)s ORDER BY id", {"n": 1})
-    assert rows.fetchall() == [(2,), (4,)]
+    rows = connection.execute("SELECT id FROM flights WHERE id > %(n)s OR id + 2 = %(n)s ORDER BY id", {"n": 3})
+    assert rows.fetchall() == [(1,), (4,)]
 
 
 def test_a_prepared_statement_runs_again_and_again(connection):
@@ -50,9 +50,9 @@ def test_a_prepared_statement_runs_again_and_again(connection):
         assert row == (id_,)
 
 
-@pytest.mark.parametrize("binary", [False, True])
-def test_every_type_goes_round(node, connection, binary):
-    name = f"kinds_{'binary' if binary else 'text'}"
+@pytest.mark.parametrize("in_binary", [False, True])
+def test_every_type_goes_round(node, connection, in_binary):
+    name = f"kinds_{'binary' if in_binary else 'text'}"
     connection.execute(
         f"CREATE STREAM {name} (b BOOLEAN, si SMALLINT, i INT, bi BIGINT, r REAL, d DOUBLE PRECISION, dec DECIMAL(12,3), "
         "t TEXT, by BYTEA, day DATE, tm TIME, ts TIMESTAMP, tz TIMESTAMPTZ, u UUID, j JSON, list INT[])"
@@ -63,7 +63,7 @@ def test_every_type_goes_round(node, connection, binary):
         "tz": "2013-01-31T13:14:15-05:00", "u": "2f6a1bd0-8f3e-4a52-9d2c-0123456789ab", "j": {"k": [1, None]}, "list": [1, None, 3],
     }])
     sql = f"SELECT b, si, i, bi, r, d, dec, t, day, tm, ts, tz, u, j, list, by FROM {name}"
-    row = connection.cursor(binary=binary).execute(sql).fetchone()
+    row = connection.cursor(binary=in_binary).execute(sql).fetchone()
     assert row == (
         True, -32768, 2147483647, 2**53 + 1, 0.5, -1e300, decimal.Decimal("123456789.125"), "naïve",
         datetime.date(2013, 1, 31), datetime.time(13, 14, 15, 1), datetime.datetime(2013, 1, 31, 13, 14, 15, 500000),
@@ -85,6 +85,7 @@ def test_a_large_result_streams(connection):
     assert total == 200000 * 200001 // 2
 
 
+@pytest.mark.xfail(reason="DECLARE … CURSOR is not offered; the extended protocol's portals and streaming are", strict=True)
 def test_a_server_side_cursor_fetches_in_parts(node):
     with psycopg.connect(node.dsn) as connection, connection.cursor(name="parts") as cursor:
         cursor.execute("SELECT id FROM flights ORDER BY id")

@@ -57,7 +57,9 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
         let facts = verify::check(&client, &mut writers).await;
         ddl.check(&client).await;
         verify::check_latest_retries(&client, &writers).await;
-        let run_for = Duration::from_millis(random.random_range(20..900));
+        // Most rounds are short, to die while starting up; some live to see files merged.
+        let longest = if random.random_bool(0.2) { 2500 } else { 700 };
+        let run_for = Duration::from_millis(random.random_range(20..longest));
         println!("round {round}: {facts}, started in {:?}, killed after {run_for:?}", node.started_in);
         setup = disturb(node, &mut writers, &mut ddl, run_for).await;
         if round % THOROUGH_EVERY == THOROUGH_EVERY - 1 {

@@ -144,8 +144,8 @@ fn damaged_compression_adds_nothing() {
 fn a_huge_line_costs_itself_and_memory_stays_flat() {
     let dir = tempfile::tempdir().expect("a folder");
     block_on(async {
-        let (node, client) = strict_node(&dir, &[]).await;
-        let huge = format!("{{\"id\":1}}\n{{\"id\":2,\"name\":\"{}\"}}\n{{\"id\":3}}\n", "x".repeat(12 << 20));
+        let (node, client) = strict_node(&dir, &[("MILLSTREAM_INGEST_MAX_ROW", "1MiB")]).await;
+        let huge = format!("{{\"id\":1}}\n{{\"id\":2,\"name\":\"{}\"}}\n{{\"id\":3}}\n", "x".repeat(2 << 20));
         let reply = client.ingest("strict", huge, &[]).await.ok();
         assert_eq!((reply.count("accepted"), reply.count("quarantined")), (2, 1), "{}", reply.text());
         assert_eq!(
@@ -217,7 +217,7 @@ fn bad_sql_is_answered_with_its_code_and_place() {
     let dir = tempfile::tempdir().expect("a folder");
     block_on(async {
         let (_node, client) = strict_node(&dir, &[]).await;
-        let syntax = client.statement("SELECT 1 FROM WHERE").await.refused(400, "syntax_error");
+        let syntax = client.statement("SELECT * FROM strict WHERE").await.refused(400, "syntax_error");
         assert!(syntax.body["message"].as_str().or(syntax.body["detail"].as_str()).is_some(), "{}", syntax.text());
         client.statement("SELECT * FROM nowhere").await.refused(404, "undefined_object");
         client.statement("SELECT missing FROM strict").await.refused(400, "undefined_column");

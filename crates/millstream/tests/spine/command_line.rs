@@ -22,7 +22,7 @@ fn sql_prints_tables_json_and_csv_and_exits_by_the_error() {
     block_on(async {
         let node = Node::start(Setup::new(dir.path(), LOG_ONLY)).await;
         let csv = run(&node, dir.path(), &["sql", "--format", "csv", "-c", "SELECT 1 AS a, 'x' AS b"]);
-        assert_eq!(stdout(&csv).trim(), "a,b\n1,x");
+        assert_eq!(stdout(&csv).replace("\r\n", "\n"), "a,b\n1,x\n");
         let json = run(&node, dir.path(), &["sql", "--format", "json", "-c", "SELECT 1 AS a"]);
         assert!(stdout(&json).contains("\"a\""), "{}", stdout(&json));
         let plain = run(&node, dir.path(), &["sql", "-c", "SELECT 41 + 1 AS answer"]);
