@@ -27,7 +27,11 @@ pub(crate) async fn maintain_table(shared: Arc<Shared>, stream: Arc<OpenStream>)
         }
         let _permit = shared.tier_permits.acquire().await;
         job.started();
-        match care(&shared, &stream, &table).await {
+        let round = tokio::select! {
+            () = stream.closing.cancelled() => return,
+            round = care(&shared, &stream, &table) => round,
+        };
+        match round {
             Ok(None) => job.idle(),
             Ok(Some(done)) => job.succeeded(done),
             Err(error) => pause = backoff(job.failed(&error)),

@@ -59,7 +59,12 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
             continue;
         }
         job.started();
-        match tier_once(&shared, &stream).await {
+        // A round that is cut off here is one that never was: the next start begins it again.
+        let round = tokio::select! {
+            () = stream.closing.cancelled() => return,
+            round = tier_once(&shared, &stream) => round,
+        };
+        match round {
             Ok(0) => job.idle(),
             Ok(rows) => {
                 job.succeeded(format!("{rows} rows to the lake"));

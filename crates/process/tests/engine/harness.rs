@@ -30,9 +30,15 @@ impl Node {
         Self::start_on(dir, url, store).await
     }
 
+    /// A fresh node whose queries have this much memory.
+    pub async fn with_query_memory(bytes: usize) -> Node {
+        let Node { engine, dir, options } = Node::start().await;
+        engine.shutdown().await;
+        Self::open(dir, EngineOptions { query_memory_bytes: bytes, ..options }).await
+    }
+
     /// A node on a folder and a store.
     pub async fn start_on(dir: Arc<TempDir>, url: url::Url, store: Arc<dyn ObjectStore>) -> Node {
-        let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
         let options = EngineOptions {
             data_dir: dir.path().to_owned(),
@@ -40,7 +46,7 @@ impl Node {
             store_url: url,
             store,
             log_engine: LogEngine::Disk,
-            clock,
+            clock: Arc::new(ManualClock::at(1_700_000_000_000_000)),
             query_memory_bytes: 256 << 20,
             statement_timeout: Duration::from_secs(60),
             max_queries: 16,
@@ -51,6 +57,10 @@ impl Node {
             maintenance_interval: Duration::from_secs(86_400),
             vacuum_retention: Duration::ZERO,
         };
+        Self::open(dir, options).await
+    }
+
+    async fn open(dir: Arc<TempDir>, options: EngineOptions) -> Node {
         let engine = Engine::open(options.clone()).await.unwrap();
         Node { engine, dir, options }
     }
@@ -58,8 +68,7 @@ impl Node {
     /// The same folder, opened again after an orderly stop.
     pub async fn restart(self) -> Node {
         self.engine.shutdown().await;
-        let engine = Engine::open(self.options.clone()).await.unwrap();
-        Node { engine, ..self }
+        Self::open(self.dir, self.options).await
     }
 
     /// Runs a statement and gives its rows as a table of text.
