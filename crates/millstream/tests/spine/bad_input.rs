@@ -226,7 +226,7 @@ fn bad_sql_is_answered_with_its_code_and_place() {
         client.statement("CREATE STREAM strict (id INT)").await.refused(409, "duplicate_object");
         client.statement("CREATE STREAM wrong (id INT, id INT)").await.refused(400, "duplicate_column");
         client.statement("CREATE STREAM wrong (id money)").await.refused(400, "feature_not_supported");
-        client.statement("CREATE STREAM wrong ()").await.refused(400, "invalid_definition");
+        client.statement("CREATE STREAM wrong ()").await.refused(400, "syntax_error");
         assert_eq!(client.number("SELECT 1").await, 1);
     });
 }
