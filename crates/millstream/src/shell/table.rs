@@ -82,9 +82,23 @@ impl Table {
         sample.iter().try_for_each(|row| self.write_row(row, out))
     }
 
+    /// Writes a row; a cell with several lines takes as many, each but its last marked with `+`, as psql does.
     fn write_row(&self, cells: &[String], out: &mut impl Write) -> io::Result<()> {
-        let line: Vec<String> = cells.iter().zip(&self.columns).map(|(cell, c)| format!(" {} ", c.pad(cell))).collect();
-        writeln!(out, "{}", line.join("|").trim_end())
+        let mut lines: Vec<_> = cells.iter().map(|cell| cell.split('\n').peekable()).collect();
+        loop {
+            let mut line = String::new();
+            for (i, (rest, column)) in lines.iter_mut().zip(&self.columns).enumerate() {
+                let text = column.pad(rest.next().unwrap_or_default());
+                let mark = if rest.peek().is_some() { '+' } else { ' ' };
+                line.push_str(if i == 0 { " " } else { "| " });
+                line.push_str(&text);
+                line.push(mark);
+            }
+            writeln!(out, "{}", line.trim_end())?;
+            if lines.iter_mut().all(|rest| rest.peek().is_none()) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -104,21 +118,26 @@ fn formatters(batch: &RecordBatch) -> Result<Vec<ArrayFormatter<'_>>, ArrowError
     batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &FORMAT)).collect()
 }
 
-/// A value on one line.
+/// A value, with what would disturb the terminal shown as escapes.
 fn cell(formatter: &ArrayFormatter<'_>, row: usize) -> String {
     let text = formatter.value(row).to_string();
-    match text.contains(char::is_control) {
+    match text.contains(disturbing) {
         true => text.chars().flat_map(shown).collect(),
         false => text,
     }
 }
 
-fn shown(c: char) -> Vec<char> {
-    if c.is_control() { c.escape_default().collect() } else { vec![c] }
+fn disturbing(c: char) -> bool {
+    c.is_control() && c != '\n'
 }
 
+fn shown(c: char) -> Vec<char> {
+    if disturbing(c) { c.escape_default().collect() } else { vec![c] }
+}
+
+/// The columns that the widest line takes on a terminal.
 fn width(text: &str) -> usize {
-    unicode_width::UnicodeWidthStr::width(text)
+    text.split('\n').map(unicode_width::UnicodeWidthStr::width).max().unwrap_or(0)
 }
 
 fn centred(text: &str, to: usize) -> String {
@@ -145,10 +164,19 @@ mod tests {
 
     #[test]
     fn numbers_stand_right_and_text_left_with_nulls_named() {
-        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("Düsseldorf"), None, Some("two\nlines")]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("Düsseldorf"), None, Some("two\nli\tnes")]));
         let counts: ArrayRef = Arc::new(Int64Array::from(vec![1, 20, 300]));
         let batch = RecordBatch::try_from_iter([("name", names), ("n", counts)]).unwrap();
-        let expected = "    name    |  n\n------------+-----\n Düsseldorf |   1\n NULL       |  20\n two\\nlines | 300\n(3 rows)\n";
+        let expected = [
+            "    name    |  n",
+            "------------+-----",
+            " Düsseldorf |   1",
+            " NULL       |  20",
+            " two       +| 300",
+            " li\\tnes    |",
+            "(3 rows)\n",
+        ];
+        let expected = expected.join("\n");
         assert_eq!(shown(&[batch]), expected);
     }
 
