@@ -8,22 +8,16 @@
 //!
 //! The context's default catalog must be the database's name, its default schema `public`.
 
-use std::ops::ControlFlow;
-use std::sync::{Arc, LazyLock};
+mod empty;
+mod functions;
+
+use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{AsArray, StringArray};
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
-};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, SelectItem, SetExpr, Statement, Value, VisitMut, VisitorMut,
-    visit_expressions,
-};
+use datafusion::sql::sqlparser::ast::{Statement, VisitMut};
+use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -32,21 +26,20 @@ use datafusion_pg_catalog::sql::rules::{
     SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
 
+use empty::EmptyCatalog;
+
 /// What `version()` and `server_version` say, so that tools choose queries of that release.
 pub const POSTGRES_VERSION: &str = "16.6";
 
-/// Names whose presence makes a statement one that reads the system catalog.
-const CATALOG_MARKS: [&str; 5] = ["pg_", "regclass", "regtype", "regproc", "regnamespace"];
+/// Words that make a statement one that reads the system catalog, beside the names of its tables.
+const CATALOG_WORDS: [&str; 5] = ["pg_catalog", "regclass", "regtype", "regproc", "regnamespace"];
 
 static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
 /// Adds the `pg_catalog` schema and PostgreSQL's information functions to a context.
 pub fn register(ctx: &SessionContext, database: &str) -> Result<()> {
     setup_pg_catalog(ctx, database, OneRole).map_err(|e| *e)?;
-    for (name, arguments, value) in constants() {
-        ctx.register_udf(ScalarUDF::from(Constant::new(name, arguments, value)));
-    }
-    ctx.register_udf(ScalarUDF::from(CurrentSetting::new()));
+    functions::register(ctx);
     Ok(())
 }
 
@@ -60,7 +53,7 @@ pub fn rewrite(text: &str, statement: Statement) -> Statement {
         && statements.len() == 1
         && let Some(mut rewritten) = statements.pop()
     {
-        let _ = rewritten.visit(&mut EmptySubqueries);
+        let _ = rewritten.visit(&mut EmptyCatalog);
         return rewritten;
     }
     let rules: [&dyn SqlStatementRewriteRule; 5] = [
@@ -74,53 +67,9 @@ pub fn rewrite(text: &str, statement: Statement) -> Statement {
 }
 
 fn reads_catalog(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    CATALOG_MARKS.iter().any(|mark| lower.contains(mark))
-}
-
-/// Gives subqueries that the planner does not know their answer here. psql asks with `ARRAY(SELECT …)` for the options
-/// and members of objects, and nothing has any; with `(SELECT relkind = 'c' …)` whether a type is a composite's, and
-/// none is.
-struct EmptySubqueries;
-
-impl VisitorMut for EmptySubqueries {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if is_array_of_subquery(expr) {
-            *expr = Expr::value(Value::SingleQuotedString("{}".to_owned()));
-        } else if is_call(expr, "array_to_string") && contains_array_of_subquery(expr) {
-            *expr = Expr::value(Value::SingleQuotedString(String::new()));
-        } else if is_comparing_subquery(expr) {
-            *expr = Expr::value(Value::Boolean(false));
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// A scalar subquery that selects nothing but a comparison.
-fn is_comparing_subquery(expr: &Expr) -> bool {
-    let Expr::Subquery(query) = expr else { return false };
-    let SetExpr::Select(select) = query.body.as_ref() else { return false };
-    matches!(select.projection.as_slice(), [SelectItem::UnnamedExpr(Expr::BinaryOp { op: BinaryOperator::Eq, .. })])
-}
-
-fn is_call(expr: &Expr, name: &str) -> bool {
-    let Expr::Function(function) = expr else { return false };
-    let last = function.name.0.last().and_then(|part| part.as_ident());
-    last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(name))
-}
-
-fn is_array_of_subquery(expr: &Expr) -> bool {
-    is_call(expr, "array") && matches!(expr, Expr::Function(f) if matches!(f.args, FunctionArguments::Subquery(_)))
-}
-
-fn contains_array_of_subquery(expr: &Expr) -> bool {
-    visit_expressions(expr, |inner| match is_array_of_subquery(inner) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    })
-    .is_break()
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .map(str::to_ascii_lowercase)
+        .any(|word| CATALOG_WORDS.contains(&word.as_str()) || PG_CATALOG_TABLES.contains(&word.as_str()))
 }
 
 /// The one role there is, until there are accounts: whoever connects may do everything.
@@ -145,130 +94,6 @@ impl PgCatalogContextProvider for OneRole {
             grants: vec![],
             inherited_roles: vec![],
         })
-    }
-}
-
-/// Functions of any arguments up to a number, and the one answer they give.
-fn constants() -> Vec<(&'static str, usize, ScalarValue)> {
-    let text = |value: &str| ScalarValue::Utf8(Some(value.to_owned()));
-    let (no_text, no_number) = (ScalarValue::Utf8(None), ScalarValue::Int64(None));
-    let (yes, no) = (ScalarValue::Boolean(Some(true)), ScalarValue::Boolean(Some(false)));
-    vec![
-        ("version", 0, text(&format!("PostgreSQL {POSTGRES_VERSION} (Millstream)"))),
-        ("pg_is_in_recovery", 0, no),
-        ("pg_my_temp_schema", 0, ScalarValue::Int32(Some(0))),
-        // Every name is found without its schema.
-        ("pg_function_is_visible", 1, yes.clone()),
-        ("pg_type_is_visible", 1, yes.clone()),
-        ("pg_operator_is_visible", 1, yes.clone()),
-        ("pg_collation_is_visible", 1, yes.clone()),
-        ("has_function_privilege", 3, yes.clone()),
-        ("has_column_privilege", 4, yes),
-        // Nothing here has what these describe.
-        ("obj_description", 2, no_text.clone()),
-        ("col_description", 2, no_text.clone()),
-        ("shobj_description", 2, no_text.clone()),
-        ("pg_get_indexdef", 3, no_text.clone()),
-        ("pg_get_viewdef", 2, no_text.clone()),
-        ("pg_get_triggerdef", 2, no_text.clone()),
-        ("pg_get_ruledef", 2, no_text.clone()),
-        ("pg_get_functiondef", 1, no_text.clone()),
-        ("pg_get_function_result", 1, no_text.clone()),
-        ("pg_get_function_sqlbody", 1, no_text.clone()),
-        ("pg_get_function_arguments", 1, text("")),
-        ("pg_get_function_identity_arguments", 1, text("")),
-        ("pg_get_serial_sequence", 2, no_text.clone()),
-        ("pg_tablespace_location", 1, no_text.clone()),
-        ("pg_size_pretty", 1, no_text),
-        ("pg_table_size", 1, no_number.clone()),
-        ("pg_indexes_size", 1, no_number),
-        ("to_regclass", 1, ScalarValue::Int32(None)),
-        ("to_regtype", 1, ScalarValue::Int32(None)),
-    ]
-}
-
-/// A function that gives the same answer for every argument.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Constant {
-    name: &'static str,
-    value: ScalarValue,
-    signature: Signature,
-}
-
-impl Constant {
-    fn new(name: &'static str, arguments: usize, value: ScalarValue) -> Self {
-        let signature = match arguments {
-            0 => Signature::nullary(Volatility::Stable),
-            _ => Signature::one_of((1..=arguments).map(TypeSignature::Any).collect(), Volatility::Stable),
-        };
-        Self { name, value, signature }
-    }
-}
-
-impl ScalarUDFImpl for Constant {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(self.value.data_type())
-    }
-
-    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(ColumnarValue::Scalar(self.value.clone()))
-    }
-}
-
-/// `current_setting(name [, missing_ok])`, of the settings that are the same for every session.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CurrentSetting {
-    signature: Signature,
-}
-
-const SETTINGS: [(&str, &str); 9] = [
-    ("client_encoding", "UTF8"),
-    ("datestyle", "ISO, MDY"),
-    ("integer_datetimes", "on"),
-    ("search_path", "public"),
-    ("server_encoding", "UTF8"),
-    ("server_version", POSTGRES_VERSION),
-    ("server_version_num", "160006"),
-    ("standard_conforming_strings", "on"),
-    ("timezone", "UTC"),
-];
-
-impl CurrentSetting {
-    fn new() -> Self {
-        let forms = vec![
-            TypeSignature::Exact(vec![DataType::Utf8]),
-            TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
-        ];
-        Self { signature: Signature::one_of(forms, Volatility::Stable) }
-    }
-}
-
-impl ScalarUDFImpl for CurrentSetting {
-    fn name(&self) -> &str {
-        "current_setting"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let names = args.args[0].to_array(args.number_rows)?;
-        let value = |name: &str| SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
-        let values: StringArray = names.as_string::<i32>().iter().map(|name| name.and_then(value)).collect();
-        Ok(ColumnarValue::Array(Arc::new(values)))
     }
 }
 
@@ -335,9 +160,25 @@ mod tests {
         assert!(text.contains("flights") && text.contains("{}"), "{text}");
     }
 
+    #[tokio::test]
+    async fn what_asks_for_indexes_finds_none() {
+        let ctx = context().await;
+        let sql =
+            "SELECT i.attnum FROM (SELECT unnest(pg_index.indkey) AS attnum, generate_subscripts(pg_index.indkey, 1)
+                   AS ord FROM pg_catalog.pg_index) AS i";
+        assert!(!rows(&ctx, sql).await.contains("1 |"));
+        let sql =
+            "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname NOT LIKE 'pg/_' || '%' ESCAPE '/' ORDER BY 1";
+        let text = rows(&ctx, sql).await;
+        assert!(text.contains("public") && !text.contains("pg_catalog"), "{text}");
+        let sql = "SELECT relname, CASE WHEN relhasindex THEN (SELECT json_build_object('a', pg_am.oid) FROM pg_am
+                   WHERE pg_am.oid = pg_class.relam) END AS x FROM pg_class WHERE relname = 'flights'";
+        assert!(rows(&ctx, sql).await.contains("flights"));
+    }
+
     #[test]
     fn a_statement_that_reads_no_catalog_keeps_its_subqueries() {
-        let sql = "SELECT (SELECT max(b.x) FROM b WHERE b.id = a.id) FROM a";
+        let sql = "SELECT (SELECT max(b.x) FROM b WHERE b.id = a.id) FROM pg_events AS a";
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
         assert_eq!(rewrite(sql, parsed).to_string(), sql);
     }

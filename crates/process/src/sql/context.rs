@@ -46,7 +46,8 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true)
         .set_bool("datafusion.sql_parser.collect_spans", true)
-        .set_str("datafusion.sql_parser.dialect", "postgres");
+        .set_str("datafusion.sql_parser.dialect", "postgres")
+        .set_str("datafusion.execution.time_zone", "UTC");
     let catalogs = Arc::new(Catalogs {
         database: Arc::new(Database { shared: Arc::downgrade(shared), hidden: false, added: Arc::default() }),
     });

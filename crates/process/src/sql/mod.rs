@@ -2,6 +2,7 @@
 
 mod commands;
 mod context;
+mod duplicates;
 mod hidden;
 mod pauses;
 mod rows;

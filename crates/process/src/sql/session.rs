@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Catalogs;
 use super::rows::Query;
 use super::settings::Settings;
-use super::{Outcome, Prepared, RowStream, Statement, commands, hidden};
+use super::{Outcome, Prepared, RowStream, Statement, commands, duplicates, hidden};
 use crate::ddl::{self, Command};
 use crate::engine::Shared;
 use crate::read::ReadPoint;
@@ -126,7 +126,11 @@ impl Session {
             show_hidden(&mut state);
             hidden::hide_in_wildcards(&mut ast, &|name| self.shared.knows(name));
         }
-        let plan = state.statement_to_plan(ast).await.map_err(|e| Error::from_datafusion(e, &statement.text))?;
+        let plan = match state.statement_to_plan(ast.clone()).await {
+            Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
+            planned => planned,
+        };
+        let plan = plan.map_err(|e| Error::from_datafusion(e, &statement.text))?;
         let tag = permitted(&plan)?;
         Prepared::query(statement.clone(), plan, tag)
     }

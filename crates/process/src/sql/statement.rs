@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_catalog::fault::Code;
@@ -58,6 +59,16 @@ impl Prepared {
     /// (`millstream_catalog::LOGICAL_TYPE_KEY`).
     pub fn schema(&self) -> Option<SchemaRef> {
         self.schema.clone()
+    }
+
+    /// The result's columns when the parameters have these values: their types may decide the columns', as in
+    /// `SELECT $1`.
+    pub fn schema_with(&self, params: &[ScalarValue]) -> Option<SchemaRef> {
+        let plan = self.plan.clone()?.with_param_values(ParamValues::from(params.to_vec()));
+        match plan {
+            Ok(plan) => Some(Arc::new(Schema::clone(plan.schema().as_arrow()))),
+            Err(_) => self.schema(),
+        }
     }
 
     /// The statement's text.

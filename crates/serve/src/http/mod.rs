@@ -79,21 +79,15 @@ async fn not_found(uri: Uri) -> Problem {
     Problem::new(Code::UndefinedObject, format!("nothing is at {}", uri.path())).hint("GET / lists what is here")
 }
 
-async fn only_get(method: Method, uri: Uri) -> Response {
+async fn only_get(method: Method, uri: Uri) -> Problem {
     method_not_allowed(&method, &uri, "GET, HEAD")
 }
 
-async fn only_post(method: Method, uri: Uri) -> Response {
+async fn only_post(method: Method, uri: Uri) -> Problem {
     method_not_allowed(&method, &uri, "POST")
 }
 
-/// The table of failures has no code for a wrong method: it is an invalid request with a status of its own.
-fn method_not_allowed(method: &Method, uri: &Uri, allowed: &'static str) -> Response {
+fn method_not_allowed(method: &Method, uri: &Uri, allowed: &'static str) -> Problem {
     let detail = format!("{method} is not allowed at {}, use {allowed}", uri.path());
-    let problem = Problem::new(Code::InvalidRequest, detail)
-        .member("status", StatusCode::METHOD_NOT_ALLOWED.as_u16())
-        .header(ALLOW, HeaderValue::from_static(allowed));
-    let mut response = problem.into_response();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+    Problem::new(Code::MethodNotAllowed, detail).header(ALLOW, HeaderValue::from_static(allowed))
 }

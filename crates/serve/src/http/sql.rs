@@ -42,7 +42,7 @@ use crate::parameter;
 
 /// What is made of a result before its status is sent: this many bytes, or what is there after this time.
 const BEGINNING_BYTES: usize = 64 * 1024;
-const BEGINNING_TIME: Duration = Duration::from_millis(100);
+const BEGINNING_TIME: Duration = Duration::from_millis(250);
 
 /// Rows are encoded in pieces of this many, so that a wide batch does not become one large buffer.
 const ROWS_PER_PIECE: usize = 2048;

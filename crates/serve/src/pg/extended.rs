@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::ScalarValue;
 use millstream_process::{Prepared, RunOptions};
 use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
@@ -18,7 +18,7 @@ use super::control::Control;
 use super::oid;
 use super::report::Report;
 use super::row::RowFormat;
-use super::value::Given;
+use super::value::{Given, arrow_type};
 use super::wire::WireError;
 use crate::sql_type::SqlType;
 
@@ -27,6 +27,8 @@ pub(super) struct Statement {
     body: Body,
     /// The parameters' types as the client is told them.
     parameter_oids: Vec<u32>,
+    /// The result's columns as the client is told them; none where there is no result.
+    schema: Option<SchemaRef>,
 }
 
 enum Body {
@@ -42,7 +44,8 @@ enum Body {
 pub(super) struct Portal {
     statement: Arc<Statement>,
     params: Vec<ScalarValue>,
-    result_formats: Vec<i16>,
+    /// How the result's columns look; none where there is no result.
+    format: Option<RowFormat>,
     state: State,
 }
 
@@ -56,11 +59,23 @@ enum State {
 }
 
 impl Statement {
-    /// How the result's columns look; none where there is no result.
-    fn row_format(&self, formats: &[i16]) -> Option<RowFormat> {
-        match &self.body {
-            Body::Query(prepared) => prepared.schema().map(|schema| RowFormat::new(&schema, formats)),
-            Body::Empty | Body::Control(_) => None,
+    fn new(body: Body, declared: &[u32]) -> Self {
+        let parameter_oids = parameter_oids(&body, declared);
+        let mut statement = Self { body, parameter_oids, schema: None };
+        let nulls = statement.parameter_oids.iter().map(|oid| match arrow_type(*oid) {
+            Some(data_type) => ScalarValue::try_from(&data_type).unwrap_or(ScalarValue::Utf8(None)),
+            None => ScalarValue::Utf8(None),
+        });
+        statement.schema = statement.schema_with(&nulls.collect::<Vec<_>>());
+        statement
+    }
+
+    /// The result's columns for parameters of these types; they matter where the statement does not tell the types.
+    fn schema_with(&self, params: &[ScalarValue]) -> Option<SchemaRef> {
+        let Body::Query(prepared) = &self.body else { return None };
+        match prepared.parameter_types().iter().all(Option::is_some) {
+            true => prepared.schema(),
+            false => prepared.schema_with(params),
         }
     }
 
@@ -126,8 +141,7 @@ impl Connection {
             Some(control) => Body::Control(control),
             None => self.prepare(&parse.query).await?,
         };
-        let statement = Statement { parameter_oids: parameter_oids(&body, &parse.type_oids), body };
-        self.statements.insert(name, Arc::new(statement));
+        self.statements.insert(name, Arc::new(Statement::new(body, &parse.type_oids)));
         Ok(self.wire.send(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?)
     }
 
@@ -176,7 +190,9 @@ impl Connection {
             };
             params.push(given.value(i + 1)?);
         }
-        let portal = Portal { statement, params, result_formats: bind.result_column_format_codes, state: State::Ready };
+        let schema = statement.schema_with(&params);
+        let format = schema.map(|schema| RowFormat::new(&schema, &bind.result_column_format_codes));
+        let portal = Portal { statement, params, format, state: State::Ready };
         self.portals.insert(bind.portal_name.unwrap_or_default(), portal);
         Ok(self.wire.send(PgWireBackendMessage::BindComplete(BindComplete::new()))?)
     }
@@ -192,10 +208,9 @@ impl Connection {
             let statement = self.statement(name)?;
             let parameters = ParameterDescription::new(statement.parameter_oids.clone());
             self.wire.send(PgWireBackendMessage::ParameterDescription(parameters))?;
-            statement.row_format(&[])
+            statement.schema.as_ref().map(|schema| RowFormat::new(schema, &[]))
         } else {
-            let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-            portal.statement.row_format(&portal.result_formats)
+            self.portals.get(name).ok_or_else(|| no_portal(name))?.format.clone()
         };
         Ok(self.wire.send(match format {
             Some(format) => PgWireBackendMessage::RowDescription(RowDescription::new(format.describe())),
@@ -241,8 +256,7 @@ impl Connection {
         let Some((rows, tag)) = rows_of(self, outcome)? else {
             return Ok(State::Done);
         };
-        let announced = prepared.schema().unwrap_or_else(|| rows.schema());
-        let format = RowFormat::new(&announced, &portal.result_formats);
+        let format = portal.format.clone().unwrap_or_else(|| RowFormat::new(&rows.schema(), &[]));
         self.resume(Box::new(Sending::new(rows, tag, format)), limit).await
     }
 
@@ -270,7 +284,8 @@ fn no_portal(name: &str) -> Failure {
     Report::new("34000", format!("portal {name:?} does not exist")).into()
 }
 
-/// A parameter's type: as the client declared it, else as the statement needs it, else text.
+/// A parameter's type: as the client declared it, else as the statement needs it, else text. There may be more declared
+/// than the plan has, where a part of the statement was answered without being planned.
 fn parameter_oids(body: &Body, declared: &[u32]) -> Vec<u32> {
     let Body::Query(prepared) = body else {
         return Vec::new();
@@ -279,7 +294,9 @@ fn parameter_oids(body: &Body, declared: &[u32]) -> Vec<u32> {
         Some(data_type) => oid::of(&SqlType::of(&Field::new("", data_type.clone(), true))),
         None => oid::TEXT,
     });
+    let unneeded = declared.len().saturating_sub(prepared.parameter_types().len());
     needed
+        .chain(std::iter::repeat_n(oid::TEXT, unneeded))
         .enumerate()
         .map(|(i, needed)| match declared.get(i) {
             None | Some(&(0 | oid::UNKNOWN)) => needed,

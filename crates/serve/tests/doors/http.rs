@@ -71,8 +71,8 @@ async fn a_failure_among_the_rows_ends_json_with_an_error_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_in_a_small_result_is_a_problem_document() {
     let node = Node::start().await;
-    let sql = "SELECT 10 / (9000 - value) FROM generate_series(1, 10000)";
-    for format in ["application/json", "application/x-ndjson", "text/csv"] {
+    let sql = "SELECT 10 / (9000 - value) AS v FROM generate_series(1, 10000)";
+    for format in ["application/json", "text/csv"] {
         assert_eq!(node.post(format, json!({"sql": sql})).await.status(), 400, "{format}");
     }
 }

@@ -1,5 +1,7 @@
 //! Owns the tests of both wires against an engine in the same process.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it skips")]
+
 mod fixture;
 mod http;
 mod http_formats;

@@ -48,6 +48,15 @@ async fn a_simple_query_runs_every_statement_and_stops_at_the_first_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_of_the_same_name_are_told_apart() {
+    let node = Node::start().await;
+    let client = node.connect().await;
+    let row = client.query_one("SELECT 1, 1, count(*), count(*) FROM system.streams", &[]).await.unwrap();
+    let names: Vec<_> = row.columns().iter().map(|column| column.name()).collect();
+    assert_eq!(names, ["?column?", "?column?_2", "count", "count_2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_carry_sqlstate_and_position() {
     let node = Node::start().await;
     let client = node.connect().await;

@@ -120,6 +120,29 @@ async fn parameters_are_taken_in_binary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameters_declared_type_is_its_columns_type() {
+    let node = Node::start().await;
+    let client = node.connect().await;
+    for data_type in [Type::INT4, Type::INT8, Type::FLOAT8, Type::BOOL, Type::DATE, Type::TIMESTAMPTZ, Type::TEXT_ARRAY]
+    {
+        let statement = client.prepare_typed("SELECT $1 AS v", std::slice::from_ref(&data_type)).await.unwrap();
+        assert_eq!(statement.columns()[0].type_(), &data_type);
+    }
+    let statement = client.prepare_typed("SELECT $1 AS v, $2 AS w", &[Type::INT4, Type::BOOL]).await.unwrap();
+    let row = client.query_one(&statement, &[&7_i32, &true]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, bool>(1)), (7, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn now_is_an_instant() {
+    let node = Node::start().await;
+    let client = node.connect().await;
+    let statement = client.prepare("SELECT now(), TIMESTAMPTZ '2013-01-01 05:00:00'").await.unwrap();
+    let types: Vec<_> = statement.columns().iter().map(|column| column.type_().clone()).collect();
+    assert_eq!(types, [Type::TIMESTAMPTZ, Type::TIMESTAMPTZ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn uuid_and_json_columns_have_their_own_types() {
     let node = Node::start().await;
     let client = node.connect().await;
