@@ -2,6 +2,7 @@
 import pathlib
 import shutil
 import socket
+import statistics
 import subprocess
 import time
 
@@ -51,7 +52,7 @@ def ingest(options, work, report):
         if redis:
             with Redis(work, free_port()) as server:
                 peers.append(server.xadd_per_s(EVENT, 1_000_000))
-    best = max(rates, key=lambda events: sorted(rates[events])[len(rates[events]) // 2])
+    best = max(rates, key=lambda events: statistics.median(rates[events]))
     report.add("one core decodes", limits, "events/s")
     for events, values in rates.items():
         report.add(f"durable ingest, 4 × {events} events a request", values, "events/s")
@@ -127,7 +128,7 @@ def queries(options, work, report):
         bulk(options, node, events=5000, total=options.rows)
         node.wait_for_lake("e")
         files = active_files(work / "data" / "lake" / "public" / "e")
-        report.add("rows of the stream", node.sql("SELECT count(*) FROM e")[0][0], "rows", note=f"{len(files)} files")
+        report.add("rows of the stream", int(node.sql("SELECT count(*) FROM e")[0][0]), "rows", note=f"{len(files)} files")
         with Plain(options.binaries, files) as plain:
             for name, sql in statements.items():
                 ours, theirs = [], []
@@ -141,7 +142,7 @@ def queries(options, work, report):
                         theirs.append(peer)
                 report.add(f"{name}: Millstream", ours, "ms")
                 report.add(f"{name}: plain DataFusion", theirs, "ms")
-                report.add(f"{name}: ratio", sorted(ours)[len(ours) // 2] / sorted(theirs)[len(theirs) // 2], "×", below=1.1)
+                report.add(f"{name}: ratio", statistics.median(ours) / statistics.median(theirs), "×", below=1.1)
 
 
 def restart(options, work, report):
