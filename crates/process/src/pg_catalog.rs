@@ -172,7 +172,9 @@ mod tests {
         let text = rows(&ctx, sql).await;
         assert!(text.contains("public") && !text.contains("pg_catalog"), "{text}");
         let sql = "SELECT relname, CASE WHEN relhasindex THEN (SELECT json_build_object('a', pg_am.oid) FROM pg_am
-                   WHERE pg_am.oid = pg_class.relam) END AS x FROM pg_class WHERE relname = 'flights'";
+                   WHERE pg_am.oid = pg_class.relam) END AS x, CASE WHEN relhasindex THEN (SELECT pg_catalog.pg_get_expr(
+                   d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = pg_class.oid) END AS y, 1 <> (SELECT
+                   t.typcollation FROM pg_type t WHERE t.oid = pg_class.reltype) AS z FROM pg_class WHERE relname = 'flights'";
         assert!(rows(&ctx, sql).await.contains("flights"));
     }
 

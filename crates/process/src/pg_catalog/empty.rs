@@ -23,7 +23,7 @@ impl VisitorMut for EmptyCatalog {
             *expr = text("");
         } else if selects_comparison(expr) {
             *expr = Expr::value(Value::Boolean(false));
-        } else if selects_call(expr, "json_build_object") {
+        } else if selects_description(expr) {
             *expr = Expr::value(Value::Null);
         } else if is_call(expr, "generate_subscripts") || unnests_key(expr) {
             *expr = null_number();
@@ -81,9 +81,13 @@ fn selects_comparison(expr: &Expr) -> bool {
     matches!(selected(expr), Some(Expr::BinaryOp { op: BinaryOperator::Eq, .. }))
 }
 
-/// `(SELECT json_build_object(…) …)`: how a sequence or a collation is made.
-fn selects_call(expr: &Expr, name: &str) -> bool {
-    selected(expr).is_some_and(|selected| is_call(selected, name))
+/// `(SELECT json_build_object(…) …)`, `(SELECT pg_get_expr(…) …)`, `(SELECT typcollation …)`: how a sequence, a
+/// collation or a default is made.
+fn selects_description(expr: &Expr) -> bool {
+    selected(expr).is_some_and(|selected| match selected {
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|last| last.value == "typcollation"),
+        call => is_call(call, "json_build_object") || is_call(call, "pg_get_expr"),
+    })
 }
 
 /// `unnest(pg_index.indkey)` and the like: the columns of keys.
