@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod http;
+mod origin;
 mod signals;
 
 use std::net::SocketAddr;
@@ -186,7 +187,9 @@ fn router(engine: &Engine, config: &Config) -> Router {
         requests: config.ingest_max_requests,
         body_idle: config.http_read_timeout,
     };
-    millstream_serve::http::router(engine.clone()).merge(millstream_connect::router(engine.clone(), limits))
+    millstream_serve::http::router(engine.clone())
+        .merge(millstream_connect::router(engine.clone(), limits))
+        .layer(axum::middleware::from_fn(origin::refuse_foreign_pages))
 }
 
 fn http_limits(config: &Config) -> http::Limits {
