@@ -1,5 +1,7 @@
 //! Too much at once is answered, not buffered: 429 with Retry-After, and memory that stays flat.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{LOG_ONLY, Node, RESTLESS, Setup, block_on, poll};
@@ -14,17 +16,20 @@ fn overload_is_answered_with_429_and_loses_nothing() {
         let noise = "n".repeat(100);
         let body: String = (0..500).map(|id| format!("{{\"id\":{id},\"noise\":\"{noise}\"}}\n")).collect();
         let mut writers = tokio::task::JoinSet::new();
+        // A fast disk empties the queue between two requests: the writers go on until they met each other in it.
+        let met = Arc::new(AtomicBool::new(false));
         for _ in 0..32 {
-            let (client, body) = (node.client(), body.clone());
+            let (client, body, met) = (node.client(), body.clone(), Arc::clone(&met));
             writers.spawn(async move {
                 let (mut accepted, mut refused) = (0, 0);
                 let deadline = Instant::now() + Duration::from_secs(20);
-                while accepted < 5 * 500 && Instant::now() < deadline {
+                while (accepted < 5 * 500 || !met.load(Ordering::Relaxed)) && Instant::now() < deadline {
                     let reply = client.ingest("busy", body.clone(), &[]).await;
                     if reply.status == 429 {
                         assert!(reply.retry_after.is_some(), "429 comes with Retry-After");
                         reply.refused(429, "too_busy");
                         refused += 1;
+                        met.store(true, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     } else {
                         accepted += reply.ok().count("accepted");

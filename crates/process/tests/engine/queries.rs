@@ -112,8 +112,9 @@ async fn more_queries_than_may_run_are_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sort_larger_than_its_memory_spills_and_one_that_cannot_is_refused() {
-    let node = Node::with_query_memory(12 << 20).await;
-    let sort = "SELECT max(v) FROM (SELECT value AS v FROM generate_series(1, 3000000) ORDER BY value % 1000, value LIMIT 2999999)";
+    let node = Node::with_query_memory(48 << 20).await;
+    let sort = "SELECT max(n) FROM \
+        (SELECT row_number() OVER (ORDER BY value % 1000, value) AS n FROM generate_series(1, 3000000))";
     assert_eq!(node.number(sort).await, 3_000_000);
     let join =
         "SELECT count(*) FROM generate_series(1, 3000000) a JOIN generate_series(1, 3000000) b ON a.value = b.value";
