@@ -78,6 +78,12 @@ class Node:
             raise RuntimeError(f"{statement}: {reply.status} {body.decode(errors='replace')}")
         return json.loads(body or b"{}").get("rows", [])
 
+    def query(self, statement):
+        """Milliseconds from the question to the answer, over HTTP."""
+        began = time.perf_counter()
+        self.sql(statement)
+        return (time.perf_counter() - began) * 1000
+
     def create(self, stream, partitions=1):
         self.sql(f"CREATE STREAM {stream} (user_id BIGINT, event TEXT, url TEXT, price DOUBLE, ts TIMESTAMPTZ) "
                  f"WITH (partitions = {partitions})")
