@@ -54,6 +54,18 @@ pub enum Error {
         /// The object.
         name: String,
     },
+    /// Other objects read it.
+    #[error("{object} cannot be {action} while {readers}: {fix}")]
+    InUse {
+        /// The object.
+        object: String,
+        /// What was to be done to it: dropped, renamed, ….
+        action: &'static str,
+        /// Who reads it, `materialized view "a" reads it`.
+        readers: String,
+        /// What to do first.
+        fix: &'static str,
+    },
     /// A dropped object's files are still being removed, and its name leads to them.
     #[error("stream {name:?} was dropped and its files are still being removed, try again")]
     DropUnfinished {
@@ -103,6 +115,7 @@ impl Fault for Error {
             Error::NotFound { kind: "schema", .. } => Code::UndefinedSchema,
             Error::NotFound { .. } => Code::UndefinedObject,
             Error::AlreadyExists { .. } => Code::DuplicateObject,
+            Error::InUse { .. } => Code::DependentObjects,
             Error::Changed { .. } | Error::DropUnfinished { .. } => Code::Busy,
             Error::Newer { .. } => Code::Unsupported,
             Error::Storage { .. } => Code::IoError,

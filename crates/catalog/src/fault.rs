@@ -67,6 +67,8 @@ codes! {
     InvalidDefinition = "invalid_definition", Invalid, 400, "42P16", 2;
     /// An object of that name is there already.
     DuplicateObject = "duplicate_object", Conflict, 409, "42P07", 4;
+    /// Other objects depend on it.
+    DependentObjects = "dependent_objects", Conflict, 409, "2BP01", 4;
     /// A column is named twice.
     DuplicateColumn = "duplicate_column", Invalid, 400, "42701", 2;
     /// Types do not fit together.

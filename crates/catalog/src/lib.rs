@@ -9,13 +9,15 @@ pub mod fault;
 mod name;
 mod persist;
 mod stream;
+mod view;
 
 pub use column::{Check, Column, Watermark, quoted};
 pub use data_type::{DataType, LOGICAL_TYPE_KEY, RowField};
 pub use error::{Error, Result};
 pub use name::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
-pub use persist::{Catalog, DroppedStream, MemoryCatalog, SqliteCatalog};
+pub use persist::{Catalog, DroppedStream, DroppedView, MemoryCatalog, SqliteCatalog};
 pub use stream::{
     Durability, HIDDEN_COLUMNS, INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, Positions, REST_COLUMN, Stream,
     StreamId, StreamOptions,
 };
+pub use view::{Dependency, ObjectId, OnError, View, ViewId, ViewKind, ViewOptions, ViewState};

@@ -3,7 +3,10 @@
 use uuid::Uuid;
 
 use super::{Catalog, MemoryCatalog, SqliteCatalog};
-use crate::{Column, DataType, Error, ObjectName, Stream, StreamId, StreamOptions};
+use crate::{
+    Column, DataType, Dependency, Error, ObjectId, ObjectName, Stream, StreamId, StreamOptions, View, ViewId, ViewKind,
+    ViewOptions, ViewState,
+};
 
 /// A small stream of that name.
 pub(super) fn stream(name: &str) -> Stream {
@@ -19,6 +22,52 @@ pub(super) fn stream(name: &str) -> Stream {
         version: 1,
         created_at_ms: 7,
     }
+}
+
+/// A materialized view of that name over those streams.
+pub(super) fn view(name: &str, inputs: &[&Stream]) -> View {
+    let depends_on = inputs.iter().map(|s| Dependency { id: ObjectId::Stream(s.id), name: s.name.clone() });
+    View {
+        id: ViewId(Uuid::new_v4()),
+        name: ObjectName::parse(name).unwrap(),
+        kind: ViewKind::MaterializedView,
+        query: "SELECT a, b FROM s".into(),
+        columns: vec![Column::new("a", DataType::BigInt).not_null(), Column::new("b", DataType::Json)],
+        named_columns: false,
+        depends_on: depends_on.collect(),
+        options: ViewOptions::default(),
+        state: ViewState::Running,
+        replacement_for: None,
+        emit_on_window_close: false,
+        comment: None,
+        version: 1,
+        created_at_ms: 7,
+    }
+}
+
+/// The same view, over another view as well.
+fn over(below: &View, view: View) -> View {
+    let mut depends_on = view.depends_on.clone();
+    depends_on.push(Dependency { id: below.object(), name: below.name.clone() });
+    View { depends_on, ..view }
+}
+
+/// A stream and the view that writes it.
+fn derived(name: &str, inputs: &[&Stream]) -> (Stream, View) {
+    let stream = stream(name);
+    let view = View { kind: ViewKind::DerivedStream { stream: stream.id }, ..view(name, inputs) };
+    (stream, view)
+}
+
+/// The next version of a view.
+fn next(view: &View) -> View {
+    View { version: view.version + 1, ..view.clone() }
+}
+
+/// The names of what is there: streams, then views.
+async fn names(catalog: &dyn Catalog) -> (Vec<String>, Vec<String>) {
+    let streams = catalog.streams().await.unwrap().iter().map(|s| s.name.to_string()).collect();
+    (streams, catalog.views().await.unwrap().iter().map(|v| v.name.to_string()).collect())
 }
 
 macro_rules! conforms {
@@ -46,6 +95,17 @@ conforms!(
     a_drop_leaves_a_tombstone_until_it_is_forgotten,
     an_unknown_stream_is_not_found,
     one_of_two_racing_alters_wins,
+    views_come_back_as_they_were_by_name,
+    streams_and_views_share_one_namespace,
+    a_view_needs_what_it_reads,
+    an_altered_view_keeps_its_query_and_its_inputs,
+    a_derived_stream_comes_and_goes_with_its_view,
+    a_derived_stream_keeps_its_name_and_its_columns,
+    what_is_read_cannot_be_dropped_alone,
+    a_cascade_drops_all_or_nothing,
+    a_dropped_view_frees_its_name_and_leaves_a_tombstone,
+    a_replacement_takes_the_name_and_the_readers,
+    a_replacement_that_does_not_fit_is_refused,
 );
 
 async fn streams_come_back_as_they_were_by_name(catalog: &dyn Catalog) {
@@ -112,4 +172,239 @@ async fn one_of_two_racing_alters_wins(catalog: &dyn Catalog) {
     let right = Stream { version: 2, comment: Some("right".into()), ..first.clone() };
     let (a, b) = tokio::join!(catalog.alter_stream(&left), catalog.alter_stream(&right));
     assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
+}
+
+async fn views_come_back_as_they_were_by_name(catalog: &dyn Catalog) {
+    let s = stream("s");
+    catalog.create_stream(&s).await.unwrap();
+    let (b, a, other) = (view("b", &[&s]), view("a", &[&s]), view("ops.a", &[]));
+    for v in [&b, &a, &other] {
+        catalog.create_view(v).await.unwrap();
+    }
+    assert_eq!(catalog.views().await.unwrap(), [other, a, b]);
+}
+
+async fn streams_and_views_share_one_namespace(catalog: &dyn Catalog) {
+    let (s, v) = (stream("s"), view("v", &[]));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_view(&v).await.unwrap();
+    let refused = |result: crate::Result<()>| result.unwrap_err().to_string();
+    assert_eq!(refused(catalog.create_view(&view("s", &[])).await), "stream \"s\" already exists");
+    assert_eq!(refused(catalog.create_view(&view("v", &[])).await), "materialized view \"v\" already exists");
+    assert_eq!(refused(catalog.create_stream(&stream("v")).await), "materialized view \"v\" already exists");
+    let (stream_s, view_s) = derived("s", &[]);
+    assert_eq!(refused(catalog.create_derived_stream(&stream_s, &view_s).await), "stream \"s\" already exists");
+    let same_id = View { id: v.id, ..view("w", &[]) };
+    assert!(matches!(catalog.create_view(&same_id).await, Err(Error::AlreadyExists { .. })));
+    let renamed = View { name: s.name.clone(), ..next(&v) };
+    assert_eq!(refused(catalog.alter_view(&renamed).await), "stream \"s\" already exists");
+    let renamed = Stream { name: v.name.clone(), version: 2, ..s.clone() };
+    assert_eq!(refused(catalog.alter_stream(&renamed).await), "materialized view \"v\" already exists");
+
+    catalog.drop_stream(s.id).await.unwrap();
+    assert!(matches!(catalog.create_view(&view("s", &[])).await, Err(Error::DropUnfinished { .. })));
+    catalog.forget_dropped(s.id).await.unwrap();
+    catalog.create_view(&view("s", &[])).await.unwrap();
+    assert_eq!(names(catalog).await, (vec![], vec!["s".into(), "v".into()]));
+}
+
+async fn a_view_needs_what_it_reads(catalog: &dyn Catalog) {
+    let ghost = stream("ghost");
+    let refused = |result: crate::Result<()>| result.unwrap_err().to_string();
+    assert_eq!(refused(catalog.create_view(&view("v", &[&ghost])).await), "stream \"ghost\" does not exist");
+    let over_ghost = over(&view("below", &[]), view("v", &[]));
+    assert_eq!(refused(catalog.create_view(&over_ghost).await), "materialized view \"below\" does not exist");
+    catalog.create_stream(&ghost).await.unwrap();
+    let other_name = Stream { name: ObjectName::parse("other").unwrap(), ..ghost.clone() };
+    assert!(matches!(catalog.create_view(&view("v", &[&other_name])).await, Err(Error::Changed { .. })));
+    let itself = view("v", &[]);
+    assert!(matches!(catalog.create_view(&over(&itself, itself.clone())).await, Err(Error::InvalidDefinition { .. })));
+    catalog.create_view(&view("v", &[&ghost])).await.unwrap();
+}
+
+async fn an_altered_view_keeps_its_query_and_its_inputs(catalog: &dyn Catalog) {
+    let (s, other) = (stream("s"), stream("other"));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_stream(&other).await.unwrap();
+    let first = view("v", &[&s]);
+    assert!(matches!(catalog.alter_view(&next(&first)).await, Err(Error::NotFound { .. })));
+    catalog.create_view(&first).await.unwrap();
+    let second = View { state: ViewState::Suspended, name: ObjectName::parse("w").unwrap(), ..next(&first) };
+    catalog.alter_view(&second).await.unwrap();
+    assert!(matches!(catalog.alter_view(&second).await, Err(Error::Changed { .. })));
+    for bad in [
+        View { query: "SELECT 1".into(), ..next(&second) },
+        View { columns: vec![Column::new("a", DataType::Text)], ..next(&second) },
+        View { depends_on: view("v", &[&other]).depends_on, ..next(&second) },
+        View { replacement_for: Some(ViewId(Uuid::new_v4())), ..next(&second) },
+        View { kind: ViewKind::DerivedStream { stream: s.id }, ..next(&second) },
+    ] {
+        assert!(matches!(catalog.alter_view(&bad).await, Err(Error::InvalidDefinition { .. })), "{bad:?}");
+    }
+    assert_eq!(catalog.views().await.unwrap(), [second]);
+}
+
+async fn a_derived_stream_comes_and_goes_with_its_view(catalog: &dyn Catalog) {
+    let (stream_d, view_d) = derived("d", &[]);
+    for broken in [view("d", &[]), View { name: ObjectName::parse("e").unwrap(), ..view_d.clone() }] {
+        let result = catalog.create_derived_stream(&stream_d, &broken).await;
+        assert!(matches!(result, Err(Error::InvalidDefinition { .. })));
+    }
+    assert!(matches!(catalog.create_view(&view_d).await, Err(Error::InvalidDefinition { .. })));
+    assert_eq!(names(catalog).await, (vec![], vec![]));
+    catalog.create_derived_stream(&stream_d, &view_d).await.unwrap();
+    assert_eq!(catalog.streams().await.unwrap(), std::slice::from_ref(&stream_d));
+    assert_eq!(catalog.views().await.unwrap(), std::slice::from_ref(&view_d));
+    catalog.drop_stream(stream_d.id).await.unwrap();
+    assert_eq!(names(catalog).await, (vec![], vec![]));
+    assert_eq!(catalog.list_dropped().await.unwrap()[0].id, stream_d.id);
+    assert_eq!(catalog.list_dropped_views().await.unwrap()[0].id, view_d.id);
+
+    let (stream_e, view_e) = derived("e", &[]);
+    catalog.create_derived_stream(&stream_e, &view_e).await.unwrap();
+    catalog.drop_view(view_e.id).await.unwrap();
+    assert_eq!(names(catalog).await, (vec![], vec![]));
+    assert_eq!(catalog.list_dropped().await.unwrap().len(), 2);
+}
+
+async fn a_derived_stream_keeps_its_name_and_its_columns(catalog: &dyn Catalog) {
+    let (first, written) = derived("d", &[]);
+    catalog.create_derived_stream(&first, &written).await.unwrap();
+    let second = Stream { comment: Some("kept".into()), version: 2, ..first.clone() };
+    catalog.alter_stream(&second).await.unwrap();
+    let name = ObjectName::parse("e").unwrap();
+    let mut wider = Stream { version: 3, ..second.clone() };
+    wider.columns.push(Column::new("c", DataType::Text));
+    for bad in [Stream { name: name.clone(), version: 3, ..second.clone() }, wider] {
+        assert!(matches!(catalog.alter_stream(&bad).await, Err(Error::InvalidDefinition { .. })));
+    }
+    let renamed = View { name, ..next(&written) };
+    assert!(matches!(catalog.alter_view(&renamed).await, Err(Error::InvalidDefinition { .. })));
+    catalog.alter_view(&View { state: ViewState::Suspended, ..next(&written) }).await.unwrap();
+    assert_eq!(catalog.streams().await.unwrap(), [second]);
+}
+
+async fn what_is_read_cannot_be_dropped_alone(catalog: &dyn Catalog) {
+    let s = stream("s");
+    catalog.create_stream(&s).await.unwrap();
+    let (stream_d, view_d) = derived("d", &[&s]);
+    catalog.create_derived_stream(&stream_d, &view_d).await.unwrap();
+    let v = view("v", &[&s, &stream_d]);
+    catalog.create_view(&v).await.unwrap();
+    let message = catalog.drop_stream(s.id).await.unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "stream \"s\" cannot be dropped while materialized view \"v\" reads it and stream \"d\" reads it: \
+         drop that first, or add CASCADE"
+    );
+    assert!(matches!(catalog.drop_view(view_d.id).await, Err(Error::InUse { .. })));
+    let replacement = View { replacement_for: Some(v.id), ..view("next", &[&s]) };
+    catalog.create_view(&replacement).await.unwrap();
+    let message = catalog.drop_view(v.id).await.unwrap_err().to_string();
+    assert!(message.contains("while materialized view \"next\" is to replace it"), "{message}");
+    let name = ObjectName::parse("t").unwrap();
+    let renamed = Stream { name, version: 2, ..s.clone() };
+    assert!(matches!(catalog.alter_stream(&renamed).await, Err(Error::InUse { .. })));
+    assert_eq!(names(catalog).await.1, ["d", "next", "v"]);
+    assert_eq!(catalog.list_dropped_views().await.unwrap(), []);
+}
+
+async fn a_cascade_drops_all_or_nothing(catalog: &dyn Catalog) {
+    let s = stream("s");
+    catalog.create_stream(&s).await.unwrap();
+    let (stream_d, view_d) = derived("d", &[&s]);
+    catalog.create_derived_stream(&stream_d, &view_d).await.unwrap();
+    let v = over(&view_d, view("v", &[]));
+    catalog.create_view(&v).await.unwrap();
+    let ghost = ObjectId::View(ViewId(Uuid::new_v4()));
+    let all = [ObjectId::Stream(s.id), ObjectId::View(view_d.id), ObjectId::Stream(stream_d.id), v.object()];
+    assert!(matches!(catalog.drop_objects(&all[..3]).await, Err(Error::InUse { .. })));
+    assert!(matches!(catalog.drop_objects(&[all[0], all[1], all[3], ghost]).await, Err(Error::NotFound { .. })));
+    assert_eq!(names(catalog).await, (vec!["d".into(), "s".into()], vec!["d".into(), "v".into()]));
+    catalog.drop_objects(&all).await.unwrap();
+    assert_eq!(names(catalog).await, (vec![], vec![]));
+    assert_eq!(catalog.list_dropped().await.unwrap().len(), 2);
+    assert_eq!(catalog.list_dropped_views().await.unwrap().len(), 2);
+}
+
+async fn a_dropped_view_frees_its_name_and_leaves_a_tombstone(catalog: &dyn Catalog) {
+    let (first, other) = (view("v", &[]), view("w", &[]));
+    for v in [&other, &first] {
+        catalog.create_view(v).await.unwrap();
+    }
+    catalog.drop_view(other.id).await.unwrap();
+    catalog.drop_view(first.id).await.unwrap();
+    assert!(matches!(catalog.drop_view(first.id).await, Err(Error::NotFound { .. })));
+    let again = view("v", &[]);
+    catalog.create_view(&again).await.unwrap();
+    let ids: Vec<_> = catalog.list_dropped_views().await.unwrap().into_iter().map(|d| (d.id, d.name)).collect();
+    assert_eq!(ids, [(other.id, other.name.clone()), (first.id, first.name)]);
+    catalog.forget_dropped_view(other.id).await.unwrap();
+    catalog.forget_dropped_view(other.id).await.unwrap();
+    assert_eq!(catalog.list_dropped_views().await.unwrap().len(), 1);
+    assert_eq!(catalog.views().await.unwrap(), [again]);
+}
+
+async fn a_replacement_takes_the_name_and_the_readers(catalog: &dyn Catalog) {
+    let s = stream("s");
+    catalog.create_stream(&s).await.unwrap();
+    let old = View { comment: Some("kept".into()), ..view("a", &[&s]) };
+    catalog.create_view(&old).await.unwrap();
+    let reader = over(&old, view("reader", &[&s]));
+    catalog.create_view(&reader).await.unwrap();
+    let mut new = View { replacement_for: Some(old.id), ..view("b", &[&s]) };
+    new.columns.insert(0, Column::new("more", DataType::Text));
+    let rival = View { replacement_for: Some(old.id), ..view("c", &[]) };
+    catalog.create_view(&new).await.unwrap();
+    catalog.create_view(&rival).await.unwrap();
+    assert!(matches!(catalog.create_view(&over(&new, view("early", &[]))).await, Err(Error::InvalidDefinition { .. })));
+
+    let changed = catalog.swap_view(old.id, new.id).await.unwrap();
+    let expected = View { name: old.name.clone(), replacement_for: None, comment: Some("kept".into()), ..next(&new) };
+    assert_eq!(changed[0], expected);
+    let mut others: Vec<_> = changed[1..].iter().map(|v| v.name.to_string()).collect();
+    others.sort();
+    assert_eq!(others, ["c", "reader"]);
+    let views = catalog.views().await.unwrap();
+    assert_eq!(views[0], expected);
+    assert_eq!((views[1].replacement_for, views[1].version), (Some(new.id), 2));
+    assert_eq!(views[2].depends_on[1], Dependency { id: new.object(), name: old.name.clone() });
+    assert_eq!(views[2].depends_on[0], reader.depends_on[0]);
+    assert!(matches!(catalog.alter_view(&next(&reader)).await, Err(Error::Changed { .. })));
+    let dropped = catalog.list_dropped_views().await.unwrap();
+    assert_eq!((dropped[0].id, dropped.len()), (old.id, 1));
+}
+
+async fn a_replacement_that_does_not_fit_is_refused(catalog: &dyn Catalog) {
+    let s = stream("s");
+    catalog.create_stream(&s).await.unwrap();
+    let old = view("a", &[&s]);
+    catalog.create_view(&old).await.unwrap();
+    let between = over(&old, view("between", &[]));
+    catalog.create_view(&between).await.unwrap();
+    let replacement = |name: &str| View { replacement_for: Some(old.id), ..view(name, &[&s]) };
+    let mut narrow = replacement("b");
+    narrow.columns.pop();
+    let message = catalog.create_view(&narrow).await.unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "invalid definition of materialized view b: it has no column \"b\", which a has, and other views read it"
+    );
+    let mut other = replacement("b");
+    other.columns[0] = Column::new("a", DataType::Text);
+    let message = catalog.create_view(&other).await.unwrap_err().to_string();
+    assert!(message.contains("column \"a\" is text where a has bigint"), "{message}");
+    let circle = over(&between, replacement("b"));
+    let message = catalog.create_view(&circle).await.unwrap_err().to_string();
+    assert!(message.ends_with("it reads a, which it is to replace"), "{message}");
+    let first = replacement("b");
+    catalog.create_view(&first).await.unwrap();
+    let second = View { replacement_for: Some(first.id), ..view("c", &[]) };
+    assert!(matches!(catalog.create_view(&second).await, Err(Error::InvalidDefinition { .. })));
+    let ghost = View { replacement_for: Some(ViewId(Uuid::new_v4())), ..view("c", &[]) };
+    assert!(matches!(catalog.create_view(&ghost).await, Err(Error::NotFound { .. })));
+    let message = catalog.swap_view(between.id, first.id).await.unwrap_err().to_string();
+    assert!(message.ends_with("it was not created as a replacement for between"), "{message}");
+    assert!(matches!(catalog.swap_view(first.id, ViewId(Uuid::new_v4())).await, Err(Error::NotFound { .. })));
+    assert_eq!(names(catalog).await.1, ["a", "b", "between"]);
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::{Catalog, DroppedStream, Error, ObjectName, Result, Stream, StreamId};
+use super::objects::{KnownStream, Objects};
+use crate::{Catalog, DroppedStream, DroppedView, ObjectId, Result, Stream, StreamId, View, ViewId};
 
 /// A catalog that is gone with its process.
 #[derive(Debug, Default)]
@@ -15,8 +16,26 @@ pub struct MemoryCatalog {
 
 #[derive(Debug, Default)]
 struct Content {
-    streams: BTreeMap<ObjectName, Stream>,
-    dropped: Vec<DroppedStream>,
+    streams: BTreeMap<StreamId, Stream>,
+    views: BTreeMap<ViewId, View>,
+    dropped_streams: Vec<DroppedStream>,
+    dropped_views: Vec<DroppedView>,
+}
+
+impl Content {
+    fn objects(&self) -> Objects {
+        let known = |s: &Stream| KnownStream { id: s.id, name: s.name.clone(), version: s.version };
+        Objects {
+            streams: self.streams.values().map(known).collect(),
+            views: self.views.values().cloned().collect(),
+            pending: self.dropped_streams.iter().map(|d| d.name.clone()).collect(),
+        }
+    }
+
+    fn bury_view(&mut self, id: ViewId) {
+        let view = self.views.remove(&id);
+        self.dropped_views.extend(view.map(|v| DroppedView { id, name: v.name }));
+    }
 }
 
 impl MemoryCatalog {
@@ -29,56 +48,87 @@ impl MemoryCatalog {
 #[async_trait]
 impl Catalog for MemoryCatalog {
     async fn streams(&self) -> Result<Vec<Stream>> {
-        Ok(self.content.lock().streams.values().cloned().collect())
+        let mut streams: Vec<_> = self.content.lock().streams.values().cloned().collect();
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(streams)
     }
 
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
-        if content.dropped.iter().any(|d| d.name == stream.name) {
-            return Err(Error::DropUnfinished { name: stream.name.to_string() });
-        }
-        if content.streams.values().any(|s| s.name == stream.name || s.id == stream.id) {
-            return Err(Error::AlreadyExists { kind: "stream", name: stream.name.to_string() });
-        }
-        content.streams.insert(stream.name.clone(), stream.clone());
+        content.objects().check_new_stream(stream)?;
+        content.streams.insert(stream.id, stream.clone());
         Ok(())
     }
 
     async fn alter_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
-        let Some(old) = content.streams.values().find(|s| s.id == stream.id).cloned() else {
-            return Err(Error::NotFound { kind: "stream", name: stream.name.to_string() });
-        };
-        if old.version.checked_add(1) != Some(stream.version) {
-            return Err(Error::Changed { name: stream.name.to_string() });
-        }
-        if old.name != stream.name {
-            let taken = content.streams.contains_key(&stream.name);
-            if taken {
-                return Err(Error::AlreadyExists { kind: "stream", name: stream.name.to_string() });
-            }
-            content.streams.remove(&old.name);
-        }
-        content.streams.insert(stream.name.clone(), stream.clone());
-        Ok(())
-    }
-
-    async fn drop_stream(&self, id: StreamId) -> Result<()> {
-        let mut content = self.content.lock();
-        let Some(name) = content.streams.values().find(|s| s.id == id).map(|s| s.name.clone()) else {
-            return Err(Error::NotFound { kind: "stream", name: id.to_string() });
-        };
-        content.streams.remove(&name);
-        content.dropped.push(DroppedStream { id, name });
+        content.objects().check_altered_stream(stream)?;
+        content.streams.insert(stream.id, stream.clone());
         Ok(())
     }
 
     async fn list_dropped(&self) -> Result<Vec<DroppedStream>> {
-        Ok(self.content.lock().dropped.clone())
+        Ok(self.content.lock().dropped_streams.clone())
     }
 
     async fn forget_dropped(&self, id: StreamId) -> Result<()> {
-        self.content.lock().dropped.retain(|d| d.id != id);
+        self.content.lock().dropped_streams.retain(|d| d.id != id);
+        Ok(())
+    }
+
+    async fn views(&self) -> Result<Vec<View>> {
+        let mut views: Vec<_> = self.content.lock().views.values().cloned().collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
+    }
+
+    async fn create_view(&self, view: &View) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_new_view(view, None)?;
+        content.views.insert(view.id, view.clone());
+        Ok(())
+    }
+
+    async fn create_derived_stream(&self, stream: &Stream, view: &View) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_new_view(view, Some(stream))?;
+        content.streams.insert(stream.id, stream.clone());
+        content.views.insert(view.id, view.clone());
+        Ok(())
+    }
+
+    async fn alter_view(&self, view: &View) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_altered_view(view)?;
+        content.views.insert(view.id, view.clone());
+        Ok(())
+    }
+
+    async fn swap_view(&self, old: ViewId, new: ViewId) -> Result<Vec<View>> {
+        let mut content = self.content.lock();
+        let changed = content.objects().swapped(old, new)?;
+        content.bury_view(old);
+        content.views.extend(changed.iter().map(|v| (v.id, v.clone())));
+        Ok(changed)
+    }
+
+    async fn drop_objects(&self, objects: &[ObjectId]) -> Result<()> {
+        let mut content = self.content.lock();
+        let removal = content.objects().removal(objects)?;
+        for id in removal.streams {
+            let stream = content.streams.remove(&id);
+            content.dropped_streams.extend(stream.map(|s| DroppedStream { id, name: s.name }));
+        }
+        removal.views.into_iter().for_each(|id| content.bury_view(id));
+        Ok(())
+    }
+
+    async fn list_dropped_views(&self) -> Result<Vec<DroppedView>> {
+        Ok(self.content.lock().dropped_views.clone())
+    }
+
+    async fn forget_dropped_view(&self, id: ViewId) -> Result<()> {
+        self.content.lock().dropped_views.retain(|d| d.id != id);
         Ok(())
     }
 }
