@@ -1,0 +1,14 @@
+-- How many bids each auction had each day, by three ranges of price, and at what prices.
+SELECT
+    auction,
+    date_time::date::text AS day,
+    count(*) AS total_bids,
+    count(*) FILTER (WHERE price < 10000) AS rank1_bids,
+    count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
+    count(*) FILTER (WHERE price >= 1000000) AS rank3_bids,
+    min(price) AS min_price,
+    max(price) AS max_price,
+    avg(price) AS avg_price,
+    sum(price) AS sum_price
+FROM bid
+GROUP BY auction, date_time::date::text
