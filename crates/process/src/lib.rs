@@ -6,6 +6,7 @@
 pub mod admit;
 mod background;
 pub mod ddl;
+mod decimals;
 mod engine;
 mod error;
 mod ingest;

@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use millstream_catalog::Stream;
 use millstream_catalog::fault::Code;
 
+use crate::decimals::Digits;
 use crate::query_error::describe;
 use crate::{Error, Result};
 
@@ -45,7 +46,11 @@ impl Expression {
     ) -> Result<Self> {
         let failed = |e: DataFusionError| planning_error(&e, what);
         let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
-        let expr = state.create_logical_expr(sql, &own).map_err(failed)?;
+        let dialect = state.config_options().sql_parser.dialect;
+        let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
+        let digits = Digits::of(&mut parsed.expr);
+        let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;
+        let expr = digits.exact_expr(expr, &own).map_err(failed)?;
         let schema = DFSchema::try_from(subject_schema(&stream.schema())).map_err(failed)?;
         refuse_what_needs_a_query(&expr, what)?;
         let names = expr.column_refs().into_iter().map(|c| c.name.clone()).collect();

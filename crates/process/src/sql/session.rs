@@ -17,6 +17,7 @@ use super::rows::Query;
 use super::settings::Settings;
 use super::{Outcome, Prepared, RowStream, Statement, commands, duplicates, hidden};
 use crate::ddl::{self, Command};
+use crate::decimals::Digits;
 use crate::engine::Shared;
 use crate::read::ReadPoint;
 use crate::{Error, PositionToken, Result};
@@ -126,10 +127,12 @@ impl Session {
             show_hidden(&mut state);
             hidden::hide_in_wildcards(&mut ast, &|name| self.shared.knows(name));
         }
+        let digits = Digits::of_statement(&mut ast);
         let plan = match state.statement_to_plan(ast.clone()).await {
             Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
             planned => planned,
         };
+        let plan = plan.and_then(|plan| digits.exact_plan(plan));
         let plan = plan.map_err(|e| Error::from_datafusion(e, &statement.text))?;
         let tag = permitted(&plan)?;
         Prepared::query(statement.clone(), plan, tag)
