@@ -91,7 +91,6 @@ def test_transactions_and_settings_that_tools_send_are_taken(psql):
         assert status == 0, f"{sql}: {err}"
 
 
-@pytest.mark.xfail(reason="FETCH_COUNT needs DECLARE … CURSOR, which is not offered", strict=True)
 def test_a_cursor_fetches_in_parts(psql):
     status, out, err = psql("-At", "-v", "FETCH_COUNT=2", sql="SELECT id FROM flights ORDER BY id")
     assert (status, out.split()) == (0, ["1", "2", "3", "4"]), err

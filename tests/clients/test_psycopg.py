@@ -85,7 +85,6 @@ def test_a_large_result_streams(connection):
     assert total == 200000 * 200001 // 2
 
 
-@pytest.mark.xfail(reason="DECLARE … CURSOR is not offered; the extended protocol's portals and streaming are", strict=True)
 def test_a_server_side_cursor_fetches_in_parts(node):
     with psycopg.connect(node.dsn) as connection, connection.cursor(name="parts") as cursor:
         cursor.execute("SELECT id FROM flights ORDER BY id")

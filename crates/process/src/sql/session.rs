@@ -115,6 +115,11 @@ impl Session {
         self.settings.lock().get(name).map(str::to_owned)
     }
 
+    /// How long a statement of this session may run; `None` is without limit.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.settings.lock().timeout()
+    }
+
     /// Sets a session setting, as SET does.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
         self.settings.lock().set(name, value)

@@ -71,6 +71,11 @@ impl Prepared {
         }
     }
 
+    /// Whether it is a query, run by the planner, and no command of the engine's own.
+    pub fn is_query(&self) -> bool {
+        self.plan.is_some()
+    }
+
     /// The statement's text.
     pub fn text(&self) -> &str {
         &self.statement.text

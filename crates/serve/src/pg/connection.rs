@@ -12,6 +12,7 @@ use pgwire::messages::startup::ParameterStatus;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::control::{Control, changes_something};
+use super::cursor::Cursor;
 use super::extended::{Portal, Statement};
 use super::report::{self, Report, unwritable};
 use super::row::RowFormat;
@@ -54,6 +55,7 @@ pub(super) struct Connection {
     changed_in_block: bool,
     pub(super) statements: HashMap<String, Arc<Statement>>,
     pub(super) portals: HashMap<String, Portal>,
+    pub(super) cursors: HashMap<String, Cursor>,
     /// After a failure in the extended protocol: everything up to Sync is passed over.
     pub(super) skips_to_sync: bool,
     /// Settings the client is told of when they change, with the values it knows.
@@ -70,6 +72,7 @@ impl Connection {
             changed_in_block: false,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            cursors: HashMap::new(),
             skips_to_sync: false,
             reported,
         }
@@ -170,6 +173,7 @@ impl Connection {
                 if *tag == "DISCARD ALL" {
                     self.statements.clear();
                     self.portals.clear();
+                    self.cursors.clear();
                 }
                 tag
             }
@@ -198,6 +202,7 @@ impl Connection {
             _ => {}
         }
         self.changed_in_block = false;
+        self.end_cursors(rolled_back);
         Ok(if rolled_back { "ROLLBACK" } else { "COMMIT" })
     }
 
@@ -253,6 +258,39 @@ pub(super) struct Sending {
 impl Sending {
     pub(super) fn new(rows: RowStream, tag: &'static str, format: RowFormat) -> Self {
         Self { rows, tag, format, batch: None, sent: 0 }
+    }
+
+    /// What is sent from here on looks like this.
+    pub(super) fn set_format(&mut self, format: RowFormat) {
+        self.format = format;
+    }
+
+    /// Sends up to so many rows; how many there were.
+    pub(super) async fn send_some(&mut self, wire: &mut Wire, rows: u64) -> Result<u64, Failure> {
+        self.send(wire, rows).await?;
+        Ok(self.sent)
+    }
+
+    /// Passes over up to so many rows; how many there were.
+    pub(super) async fn skip(&mut self, wire: &mut Wire, rows: u64) -> Result<u64, Failure> {
+        let mut skipped = 0;
+        while skipped < rows {
+            let Some((_, next, end)) = &mut self.batch else {
+                match wire.while_connected(self.rows.next()).await?.transpose()? {
+                    Some(batch) => self.batch = Some(self.columns(&batch)?),
+                    None => break,
+                }
+                continue;
+            };
+            let left = *end - *next;
+            let step = usize::try_from(rows - skipped).map_or(left, |wanted| wanted.min(left));
+            *next += step;
+            skipped += step as u64;
+            if *next >= *end {
+                self.batch = None;
+            }
+        }
+        Ok(skipped)
     }
 
     /// Sends up to `limit` rows, 0 being all; true when there are no more.

@@ -15,6 +15,7 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 
 use super::connection::{Connection, Failure, Sending, rows_of};
 use super::control::Control;
+use super::cursor_statement::CursorStatement;
 use super::oid;
 use super::report::Report;
 use super::row::RowFormat;
@@ -38,6 +39,19 @@ enum Body {
     Control(Control),
     /// Run by the engine.
     Query(Box<Prepared>),
+    /// About a cursor; with its query where it declares one.
+    Cursor(CursorStatement, Option<Box<Prepared>>),
+}
+
+impl Body {
+    /// What takes the parameters.
+    fn prepared(&self) -> Option<&Prepared> {
+        match self {
+            Self::Query(prepared) => Some(prepared),
+            Self::Cursor(_, prepared) => prepared.as_deref(),
+            Self::Empty | Self::Control(_) => None,
+        }
+    }
 }
 
 /// A statement with its parameters, ready to run or running.
@@ -80,10 +94,7 @@ impl Statement {
     }
 
     fn wanted(&self, parameter: usize) -> Option<&DataType> {
-        match &self.body {
-            Body::Query(prepared) => prepared.parameter_types().get(parameter).and_then(Option::as_ref),
-            Body::Empty | Body::Control(_) => None,
-        }
+        self.body.prepared()?.parameter_types().get(parameter).and_then(Option::as_ref)
     }
 }
 
@@ -146,6 +157,13 @@ impl Connection {
     }
 
     async fn prepare(&mut self, text: &str) -> Result<Body, Failure> {
+        if let Some(cursor) = CursorStatement::parse(text) {
+            let prepared = match &cursor {
+                CursorStatement::Declare(declared) => Some(Box::new(self.prepare_cursor(text, declared).await?)),
+                _ => None,
+            };
+            return Ok(Body::Cursor(cursor, prepared));
+        }
         let statements = self.session.parse(text)?;
         let [statement] = statements.as_slice() else {
             if statements.is_empty() {
@@ -190,11 +208,22 @@ impl Connection {
             };
             params.push(given.value(i + 1)?);
         }
-        let schema = statement.schema_with(&params);
-        let format = schema.map(|schema| RowFormat::new(&schema, &bind.result_column_format_codes));
+        let formats = &bind.result_column_format_codes;
+        let format = match &statement.body {
+            Body::Cursor(cursor, _) => self.fetched(cursor, formats),
+            _ => statement.schema_with(&params).map(|schema| RowFormat::new(&schema, formats)),
+        };
         let portal = Portal { statement, params, format, state: State::Ready };
         self.portals.insert(bind.portal_name.unwrap_or_default(), portal);
         Ok(self.wire.send(PgWireBackendMessage::BindComplete(BindComplete::new()))?)
+    }
+
+    /// How the rows of a FETCH look; none for what sends no rows, and for cursors that are not there yet.
+    fn fetched(&self, cursor: &CursorStatement, formats: &[i16]) -> Option<RowFormat> {
+        match cursor {
+            CursorStatement::Fetch { name, moves: false, .. } => Some(self.cursors.get(name)?.format(formats)),
+            _ => None,
+        }
     }
 
     fn statement(&self, name: &str) -> Result<Arc<Statement>, Failure> {
@@ -208,9 +237,17 @@ impl Connection {
             let statement = self.statement(name)?;
             let parameters = ParameterDescription::new(statement.parameter_oids.clone());
             self.wire.send(PgWireBackendMessage::ParameterDescription(parameters))?;
-            statement.schema.as_ref().map(|schema| RowFormat::new(schema, &[]))
+            match &statement.body {
+                Body::Cursor(cursor, _) => self.fetched(cursor, &[]),
+                _ => statement.schema.as_ref().map(|schema| RowFormat::new(schema, &[])),
+            }
         } else {
-            self.portals.get(name).ok_or_else(|| no_portal(name))?.format.clone()
+            // A cursor is a portal, too.
+            match (self.portals.get(name), self.cursors.get(name)) {
+                (Some(portal), _) => portal.format.clone(),
+                (None, Some(cursor)) => Some(cursor.format(&[])),
+                (None, None) => return Err(no_portal(name)),
+            }
         };
         Ok(self.wire.send(match format {
             Some(format) => PgWireBackendMessage::RowDescription(RowDescription::new(format.describe())),
@@ -248,6 +285,12 @@ impl Connection {
                 self.control(control)?;
                 return Ok(State::Done);
             }
+            Body::Cursor(cursor, prepared) => {
+                self.check_block(None)?;
+                let declared = prepared.as_deref().map(|prepared| (prepared, portal.params.as_slice()));
+                self.run_cursor(cursor, declared, portal.format.clone(), true).await?;
+                return Ok(State::Done);
+            }
             Body::Query(prepared) => prepared,
         };
         self.check_block(None)?;
@@ -275,6 +318,7 @@ impl Connection {
             self.statements.remove(name);
         } else {
             self.portals.remove(name);
+            self.cursors.remove(name);
         }
         Ok(self.wire.send(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
     }
@@ -287,7 +331,7 @@ fn no_portal(name: &str) -> Failure {
 /// A parameter's type: as the client declared it, else as the statement needs it, else text. There may be more declared
 /// than the plan has, where a part of the statement was answered without being planned.
 fn parameter_oids(body: &Body, declared: &[u32]) -> Vec<u32> {
-    let Body::Query(prepared) = body else {
+    let Some(prepared) = body.prepared() else {
         return Vec::new();
     };
     let needed = prepared.parameter_types().iter().map(|needed| match needed {

@@ -35,6 +35,11 @@ impl Report {
         Self { position: self.position.map(|position| position + characters), ..self }
     }
 
+    /// Whether it has this SQLSTATE.
+    pub(super) fn is(&self, sqlstate: &str) -> bool {
+        self.sqlstate == sqlstate
+    }
+
     /// The message.
     pub(super) fn into_message(self) -> PgWireBackendMessage {
         let mut fields = fields("ERROR", self.sqlstate, self.message);

@@ -1,12 +1,13 @@
 //! Owns the simple query protocol: one text of any number of statements, values as text.
 
-use millstream_process::{RunOptions, Statement};
+use millstream_process::{Prepared, RunOptions, Statement};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::RowDescription;
 use pgwire::messages::response::EmptyQueryResponse;
 
 use super::connection::{Connection, Failure, Sending, rows_of};
 use super::control::Control;
+use super::cursor_statement::CursorStatement;
 use super::report::Report;
 use super::row::RowFormat;
 use super::wire::WireError;
@@ -30,6 +31,9 @@ impl Connection {
             self.check_block(Some(&control))?;
             return Ok(self.control(&control)?);
         }
+        if let Some(cursor) = CursorStatement::parse(text) {
+            return self.run_cursor_text(text, &cursor).await;
+        }
         let statements = self.session.parse(text)?;
         if statements.is_empty() {
             self.wire.send(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))?;
@@ -48,19 +52,30 @@ impl Connection {
         Ok(())
     }
 
+    async fn run_cursor_text(&mut self, text: &str, cursor: &CursorStatement) -> Result<(), Failure> {
+        self.check_block(None)?;
+        let prepared = match cursor {
+            CursorStatement::Declare(declared) => Some(self.prepare_cursor(text, declared).await?),
+            _ => None,
+        };
+        if let Some(prepared) = &prepared {
+            no_parameters(prepared)?;
+        }
+        self.run_cursor(cursor, prepared.as_ref().map(|prepared| (prepared, [].as_slice())), None, false).await
+    }
+
     async fn run_statement(&mut self, statement: &Statement) -> Result<(), Failure> {
         let control = Control::parse(&statement.text);
         self.check_block(control.as_ref())?;
         if let Some(control) = control {
             return Ok(self.control(&control)?);
         }
+        if let Some(cursor) = CursorStatement::parse(&statement.text) {
+            return self.run_cursor_text(&statement.text, &cursor).await;
+        }
         let (session, wire) = (&self.session, &mut self.wire);
         let prepared = wire.while_connected(session.prepare(statement)).await??;
-        let parameters = prepared.parameter_types().len();
-        if parameters > 0 {
-            let message = format!("there is no value for parameter $1: the statement has {parameters} parameters");
-            return Err(Report::new("42P02", message).into());
-        }
+        no_parameters(&prepared)?;
         let outcome = wire.while_connected(session.run(&prepared, &[], RunOptions::default())).await??;
         let Some((rows, tag)) = rows_of(self, outcome)? else {
             return Ok(());
@@ -70,5 +85,12 @@ impl Connection {
         let mut sending = Sending::new(rows, tag, format);
         sending.send(&mut self.wire, 0).await?;
         Ok(self.complete(sending.tag())?)
+    }
+}
+
+fn no_parameters(prepared: &Prepared) -> Result<(), Report> {
+    match prepared.parameter_types().len() {
+        0 => Ok(()),
+        n => Err(Report::new("42P02", format!("there is no value for parameter $1: the statement has {n} parameters"))),
     }
 }

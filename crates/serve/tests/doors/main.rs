@@ -6,6 +6,7 @@ mod fixture;
 mod http;
 mod http_formats;
 mod pg;
+mod pg_cursors;
 mod pg_protocol;
 mod pg_types;
 mod psql;
