@@ -7,6 +7,7 @@ use super::create::add_rest;
 use super::cursor::Cursor;
 use super::entry::{Entries, MAX_COLUMNS};
 use super::options::{OptionChange, reset_clause, with_clause};
+use super::view::new_state;
 use super::{AlterAction, Command};
 use crate::{Error, Result};
 
@@ -17,9 +18,11 @@ pub(super) fn alter_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
     let action = if cursor.take_word("add") {
         add_column(cursor, &name)?
     } else if cursor.take_word("set") {
-        AlterAction::SetOptions(with_clause(cursor, |_, _| None)?)
+        AlterAction::SetOptions(with_clause(cursor, &[], |_, _| None)?)
     } else if cursor.take_word("reset") {
         AlterAction::SetOptions(reset_clause(cursor)?)
+    } else if let Some(state) = new_state(cursor) {
+        return Ok(Command::AlterDerivedStream { name, if_exists, state });
     } else {
         return Err(refused(cursor));
     };

@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::entry::Entries;
 use super::options::with_clause;
 use super::sample::SampleFormat;
+use super::view::{create_derived, is_derived};
 use crate::Result;
 
 /// A stream as CREATE STREAM says it, before it has an identity.
@@ -101,17 +102,16 @@ pub(super) fn create_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
     if cursor.take_words(&["from", "sample"]) {
         return from_sample(cursor, name, if_not_exists);
     }
-    if cursor.is_words(&["as"]) {
-        let message = "a stream takes events from producers, CREATE STREAM … AS is not supported: list its columns";
-        return Err(cursor.error(Code::Unsupported, message));
+    if is_derived(cursor) {
+        return create_derived(cursor, name, if_not_exists);
     }
     if cursor.peek().token != Token::LParen {
-        return Err(cursor.expected("\"(\" and the columns, or FROM SAMPLE 'file'"));
+        return Err(cursor.expected("\"(\" and the columns, AS and a query, or FROM SAMPLE 'file'"));
     }
     let mut entries = Entries::parse(cursor)?;
     let (mut columns, watermark) = (std::mem::take(&mut entries.columns), entries.watermark.take());
     let checks = entries.named_checks(cursor, &name, &[])?;
-    let clauses = Clauses::parse(cursor, |_, _| None)?;
+    let clauses = Clauses::parse(cursor, &[], |_, _| None)?;
     add_rest(&mut columns, &clauses.options);
     let Clauses { partition_by, options, comment } = clauses;
     let stream = StreamDraft { name, columns, checks, watermark, partition_by, options, comment };
@@ -122,7 +122,7 @@ fn from_sample(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exists: bool) -
     let at = cursor.location();
     let path = cursor.string("the file's name in quotes")?;
     let mut said = None;
-    let Clauses { partition_by, options, comment } = Clauses::parse(cursor, |option, value| {
+    let Clauses { partition_by, options, comment } = Clauses::parse(cursor, &["format"], |option, value| {
         (option == "format").then(|| {
             said = Some(
                 SampleFormat::named(value)
@@ -141,17 +141,22 @@ fn from_sample(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exists: bool) -
 
 /// What stands behind the column list, in any order.
 #[derive(Debug, Default)]
-struct Clauses {
-    partition_by: Vec<String>,
-    options: StreamOptions,
-    comment: Option<String>,
+pub(super) struct Clauses {
+    pub partition_by: Vec<String>,
+    pub options: StreamOptions,
+    pub comment: Option<String>,
 }
 
 impl Clauses {
-    fn parse(cursor: &mut Cursor<'_>, mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>) -> Result<Self> {
+    /// Reads them up to AS or the end; `more` and `other` are [`with_clause`]'s.
+    pub(super) fn parse(
+        cursor: &mut Cursor<'_>,
+        more: &[&str],
+        mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
+    ) -> Result<Self> {
         let mut clauses = Self::default();
         let mut seen: Vec<&str> = Vec::new();
-        while !cursor.at_end() {
+        while !cursor.at_end() && !cursor.is_words(&["as"]) {
             let at = cursor.location();
             let clause = if cursor.take_words(&["partition", "by"]) || cursor.take_words(&["partitioned", "by"]) {
                 clauses.partition_by = partition_columns(cursor)?;
@@ -160,7 +165,7 @@ impl Clauses {
                 clauses.comment = Some(cursor.string("the comment's text in quotes")?);
                 "COMMENT"
             } else if cursor.take_word("with") {
-                let changes = with_clause(cursor, &mut other)?;
+                let changes = with_clause(cursor, more, &mut other)?;
                 changes.iter().for_each(|change| change.apply(&mut clauses.options));
                 "WITH"
             } else {

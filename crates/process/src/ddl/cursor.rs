@@ -44,6 +44,18 @@ impl<'a> Cursor<'a> {
         self.parser.advance_token();
     }
 
+    /// What is left of the statement, without white space.
+    pub(super) fn rest(&self) -> Vec<TokenWithSpan> {
+        let left = (self.parser.index()..).map(|i| self.parser.token_at(i));
+        let left = left.take_while(|t| t.token != Token::EOF);
+        left.filter(|t| !matches!(t.token, Token::Whitespace(_))).cloned().collect()
+    }
+
+    /// The statement's text up to a place in it, and the characters before the statement.
+    pub(super) fn text_up_to(&self, end: Location) -> (&'a str, usize) {
+        (&self.text[..byte_offset(self.text, end)], self.offset)
+    }
+
     pub(super) fn at_end(&self) -> bool {
         self.peek().token == Token::EOF
     }
@@ -128,13 +140,12 @@ impl<'a> Cursor<'a> {
         name.map_err(|e| self.error_at(e.code(), e.to_string(), at))
     }
 
-    /// The name of a stream that is to be made or changed: not one of the platform's own.
+    /// The name of an object that is to be made or changed: not one of the platform's own.
     pub(super) fn own_name(&mut self, what: &str) -> Result<ObjectName> {
         let at = self.location();
         let name = self.object_name(what)?;
         if name.is_system() {
-            let message =
-                format!("{name} is the platform's own: streams in schema \"system\" cannot be made or changed");
+            let message = format!("{name} is the platform's own: nothing in schema \"system\" can be made or changed");
             return Err(self.error_at(Code::Denied, message, at));
         }
         Ok(name)

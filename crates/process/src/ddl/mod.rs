@@ -15,6 +15,26 @@
 //! SHOW STREAMS [LIKE 'pattern']     DESCRIBE name     SHOW CREATE STREAM name     FLUSH [STREAM name]
 //! COMMENT ON STREAM name IS 'text' | NULL             COMMENT ON COLUMN name.column IS 'text' | NULL
 //! ```
+//!
+//! A view is a query that is kept up to date; a stream can be written by one. The query is kept as it is written, up
+//! to the clauses behind it, which are found from the statement's end, outside of parentheses and strings:
+//!
+//! ```text
+//! CREATE MATERIALIZED VIEW [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [COMMENT 'text'] [WITH (option = value, …)]
+//!   AS query [behind …]
+//! CREATE REPLACEMENT MATERIALIZED VIEW name FOR name …as above…
+//! CREATE STREAM [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [PARTITION BY …] [COMMENT …] [WITH (…)]
+//!   AS query [behind …]
+//!   behind: EMIT ON WINDOW CLOSE | ON ERROR QUARANTINE | ON ERROR STOP | WITH (option = value, …) | WITH DATA
+//! ALTER MATERIALIZED VIEW [IF EXISTS] name SUSPEND | RESUME | APPLY REPLACEMENT name
+//!   | SET (option = value, …) | RESET (option, …) | RENAME TO name
+//! ALTER STREAM [IF EXISTS] name SUSPEND | RESUME
+//! DROP MATERIALIZED VIEW [IF EXISTS] name [CASCADE | RESTRICT]
+//! SHOW MATERIALIZED VIEWS [LIKE 'pattern']            SHOW CREATE MATERIALIZED VIEW name
+//! COMMENT ON MATERIALIZED VIEW name IS 'text' | NULL
+//! EXPLAIN [VERBOSE] CREATE MATERIALIZED VIEW … | CREATE STREAM … AS …
+//! query EMIT CHANGES
+//! ```
 
 mod alter;
 mod cast_type;
@@ -23,26 +43,33 @@ mod create;
 mod cursor;
 mod entry;
 mod options;
+mod query;
 mod render;
 mod sample;
 mod session;
 mod split;
 mod statement;
 mod suggest;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 use datafusion::sql::parser::Statement;
-use millstream_catalog::{Check, Column, ObjectName};
+use millstream_catalog::{Check, Column, ObjectName, ViewState};
 
 pub use alter::altered;
 pub use cast_type::CastTypes;
 pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
+pub use query::{QueryText, parse_query};
 pub use render::render_create;
 pub use sample::{SampleFormat, infer};
 pub use split::char_position;
+pub use view::{
+    ColumnName, DerivedStreamDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view, render_create_derived,
+    render_create_view,
+};
 
 use crate::Result;
 
@@ -98,9 +125,88 @@ pub enum Command {
         /// The LIKE pattern that names must match.
         like: Option<String>,
     },
+    /// `CREATE STREAM name … AS query`.
+    CreateDerivedStream {
+        /// What to create.
+        stream: Box<DerivedStreamDraft>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `ALTER STREAM name SUSPEND | RESUME`, for a stream that a query writes.
+    AlterDerivedStream {
+        /// The stream.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// What its view becomes.
+        state: ViewState,
+    },
+    /// `CREATE [REPLACEMENT] MATERIALIZED VIEW`.
+    CreateView {
+        /// What to create.
+        view: Box<ViewDraft>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `ALTER MATERIALIZED VIEW`; [`altered_view`] says what becomes of the definition.
+    AlterView {
+        /// The view.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// What to change.
+        action: ViewAction,
+    },
+    /// `ALTER MATERIALIZED VIEW name APPLY REPLACEMENT replacement`.
+    ApplyReplacement {
+        /// The view that goes.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// The view that takes its name and place.
+        replacement: ObjectName,
+    },
+    /// `DROP MATERIALIZED VIEW`.
+    DropView {
+        /// The view.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// Whether what depends on it goes too.
+        cascade: bool,
+    },
+    /// `SHOW MATERIALIZED VIEWS`.
+    ShowViews {
+        /// The LIKE pattern that names must match.
+        like: Option<String>,
+    },
+    /// `SHOW CREATE MATERIALIZED VIEW name`.
+    ShowCreateView {
+        /// The view.
+        name: ObjectName,
+    },
+    /// `COMMENT ON MATERIALIZED VIEW`: a [`ViewAction::SetComment`], but for its reply.
+    CommentOnView {
+        /// The view.
+        name: ObjectName,
+        /// The text; `None` takes the comment away.
+        text: Option<String>,
+    },
+    /// `EXPLAIN CREATE MATERIALIZED VIEW …` and `EXPLAIN CREATE STREAM … AS …`.
+    ExplainCreate {
+        /// What would be created: [`Command::CreateView`] or [`Command::CreateDerivedStream`].
+        create: Box<Command>,
+        /// Whether all is to be shown.
+        verbose: bool,
+    },
+    /// `query EMIT CHANGES`: the answer, and then what changes in it.
+    EmitChanges {
+        /// The query.
+        query: QueryText,
+    },
     /// `DESCRIBE name`.
     Describe {
-        /// The stream or table.
+        /// The stream, table or view.
         name: ObjectName,
     },
     /// `SHOW CREATE STREAM name`.
@@ -110,7 +216,7 @@ pub enum Command {
     },
     /// `COMMENT ON STREAM` and `COMMENT ON COLUMN`: an [`AlterAction::SetComment`], but for its reply.
     Comment {
-        /// The stream.
+        /// The stream; for a column, perhaps a view.
         name: ObjectName,
         /// The column, unless it is about the stream itself.
         column: Option<String>,

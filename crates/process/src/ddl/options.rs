@@ -42,18 +42,17 @@ impl OptionChange {
 }
 
 /// A value as it is written.
-struct Value {
-    text: String,
+pub(super) struct Value {
+    pub text: String,
     at: Location,
 }
 
-/// Options as written; what is no option of a stream is handed to `other`, which says whether it took it.
-pub(super) fn with_clause(
+/// `( option = value, … )`, each once; `read` knows what they are.
+pub(super) fn options<T>(
     cursor: &mut Cursor<'_>,
-    mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
-) -> Result<Vec<OptionChange>> {
+    mut read: impl FnMut(&Cursor<'_>, &str, &Value, Location) -> Result<T>,
+) -> Result<Vec<T>> {
     let mut names: Vec<String> = Vec::new();
-    let mut changes = Vec::new();
     cursor.list("the options", |c| {
         let at = c.location();
         let name = c.identifier("an option name")?;
@@ -62,14 +61,24 @@ pub(super) fn with_clause(
         }
         c.expect(&Token::Eq, &format!("\"=\" after option {name}"))?;
         let value = value(c)?;
-        match other(&name, &value.text) {
-            Some(taken) => taken.map_err(|m| c.error_at(Code::InvalidRequest, m, value.at))?,
-            None => changes.push(change(c, &name, &value, at)?),
-        }
+        let change = read(c, &name, &value, at)?;
         names.push(name);
-        Ok(())
+        Ok(change)
+    })
+}
+
+/// A stream's options as written. What is no option of a stream is handed to `other`, which says whether it took it;
+/// `more` are the names it takes.
+pub(super) fn with_clause(
+    cursor: &mut Cursor<'_>,
+    more: &[&str],
+    mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
+) -> Result<Vec<OptionChange>> {
+    let changes = options(cursor, |c, name, value, at| match other(name, &value.text) {
+        Some(taken) => taken.map(|()| None).map_err(|m| c.error_at(Code::InvalidRequest, m, value.at)),
+        None => change(c, name, value, more, at).map(Some),
     })?;
-    Ok(changes)
+    Ok(changes.into_iter().flatten().collect())
 }
 
 /// `RESET (option, …)`: each gets its default.
@@ -85,7 +94,7 @@ pub(super) fn reset_clause(cursor: &mut Cursor<'_>) -> Result<Vec<OptionChange>>
             "durability" => OptionChange::Durability(defaults.durability),
             "rest" => OptionChange::Rest(defaults.rest),
             "lake_retention" => OptionChange::LakeRetention(defaults.lake_retention_ms),
-            _ => return Err(unknown(c, &name, at)),
+            _ => return Err(unknown(c, &name, NAMES, at)),
         })
     })
 }
@@ -101,7 +110,7 @@ fn value(cursor: &mut Cursor<'_>) -> Result<Value> {
     Ok(Value { text, at })
 }
 
-fn change(cursor: &Cursor<'_>, name: &str, value: &Value, at: Location) -> Result<OptionChange> {
+fn change(cursor: &Cursor<'_>, name: &str, value: &Value, more: &[&str], at: Location) -> Result<OptionChange> {
     let text = value.text.trim();
     let parsed = match name {
         "partitions" => text
@@ -119,22 +128,32 @@ fn change(cursor: &Cursor<'_>, name: &str, value: &Value, at: Location) -> Resul
             _ => Err("'fsync' or 'os'"),
         },
         "rest" => boolean(text).map(OptionChange::Rest).ok_or("true or false"),
-        _ => return Err(unknown(cursor, name, at)),
+        _ => return Err(unknown(cursor, name, &[NAMES, more].concat(), at)),
     };
-    parsed.map_err(|what| {
-        let message = format!("option {name} = {:?} must be {what}", value.text);
-        cursor.error_at(Code::InvalidRequest, message, value.at)
-    })
+    parsed.map_err(|what| value.refusal(cursor, name, what))
 }
 
-fn unknown(cursor: &Cursor<'_>, name: &str, at: Location) -> Error {
-    let guess = nearest(name, NAMES.iter().copied()).map_or_else(String::new, |n| format!(", did you mean {n}?"));
+/// What is said of a value that an option does not take.
+pub(super) fn refused(name: &str, text: &str, what: &str) -> String {
+    format!("option {name} = {text:?} must be {what}")
+}
+
+/// What is said of a name that is none of these options.
+pub(super) fn unknown(cursor: &Cursor<'_>, name: &str, names: &[&str], at: Location) -> Error {
+    let guess = nearest(name, names.iter().copied()).map_or_else(String::new, |n| format!(", did you mean {n}?"));
     let message = format!("unknown option {name:?}{guess}");
     let mut error = cursor.error_at(Code::InvalidRequest, message, at);
     if let Error::Rejected { hint, .. } = &mut error {
-        *hint = Some(format!("the options are {}", NAMES.join(", ")));
+        *hint = Some(format!("the options are {}", names.join(", ")));
     }
     error
+}
+
+impl Value {
+    /// The error about this value.
+    pub(super) fn refusal(&self, cursor: &Cursor<'_>, name: &str, what: &str) -> Error {
+        cursor.error_at(Code::InvalidRequest, refused(name, &self.text, what), self.at)
+    }
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -145,8 +164,8 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-const DURATION: &str = "a time such as '7 days', '36 hours' or '1 day 12 hours', or 'none'";
-const SIZE: &str = "a size such as '10 GB' or '512 MB' (1 kB is 1024 bytes), or 'none'";
+pub(super) const DURATION: &str = "a time such as '7 days', '36 hours' or '1 day 12 hours', or 'none'";
+pub(super) const SIZE: &str = "a size such as '10 GB' or '512 MB' (1 kB is 1024 bytes), or 'none'";
 
 const SECOND: u64 = 1_000;
 /// Units of time by their names, the first of each being the one that is written.
@@ -169,11 +188,12 @@ const SIZE_UNITS: &[(&[&str], u64)] = &[
 ];
 
 /// `None` for a text that is no time, `Some(None)` for 'none'.
-fn duration(text: &str) -> Option<Option<u64>> {
+pub(super) fn duration(text: &str) -> Option<Option<u64>> {
     amount(text, TIME_UNITS)
 }
 
-fn size(text: &str) -> Option<Option<u64>> {
+/// Likewise for sizes.
+pub(super) fn size(text: &str) -> Option<Option<u64>> {
     match text.parse() {
         Ok(bytes) => Some(Some(bytes)),
         Err(_) => amount(text, SIZE_UNITS),

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use millstream_catalog::{Column, DataType, Durability, REST_COLUMN, Stream, StreamOptions, quoted};
+use millstream_catalog::{Column, DataType, Durability, ObjectName, REST_COLUMN, Stream, StreamOptions, quoted};
 
 use super::options::{render_bytes, render_duration};
 
 /// The CREATE STREAM that gives this definition; [`super::parse`] reads it back to the same.
 pub fn render_create(stream: &Stream) -> String {
-    let mut sql = format!("CREATE STREAM {} (", rendered_name(stream));
+    let mut sql = format!("CREATE STREAM {} (", rendered_name(&stream.name));
     let implied = |c: &Column| stream.options.rest && *c == Column::new(REST_COLUMN, DataType::Json);
     let mut entries: Vec<String> = stream.columns.iter().filter(|c| !implied(c)).map(column).collect();
     entries.extend(stream.checks.iter().map(|c| format!("CONSTRAINT {} CHECK ({})", quoted(&c.name), c.expr)));
@@ -32,9 +32,10 @@ pub fn render_create(stream: &Stream) -> String {
     sql
 }
 
-fn rendered_name(stream: &Stream) -> String {
-    let name = quoted(stream.name.name());
-    match stream.name.schema() {
+/// An object's name as SQL needs it written.
+pub(super) fn rendered_name(object: &ObjectName) -> String {
+    let name = quoted(object.name());
+    match object.schema() {
         millstream_catalog::DEFAULT_SCHEMA => name,
         schema => format!("{}.{name}", quoted(schema)),
     }
@@ -55,7 +56,7 @@ fn column(column: &Column) -> String {
 }
 
 /// The options that are not at their defaults.
-fn options(options: &StreamOptions) -> Vec<String> {
+pub(super) fn options(options: &StreamOptions) -> Vec<String> {
     let default = StreamOptions::default();
     let mut parts = Vec::new();
     if options.partitions != default.partitions {
@@ -80,6 +81,6 @@ fn options(options: &StreamOptions) -> Vec<String> {
 }
 
 /// A string literal.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

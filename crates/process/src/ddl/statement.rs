@@ -4,27 +4,32 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::Token;
+use millstream_catalog::ObjectName;
 use millstream_catalog::fault::Code;
 
 use super::alter::alter_stream;
 use super::create::create_stream;
 use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
-use super::session;
 use super::split::Piece;
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
+use super::{query, session, view};
 use crate::{Error, Result};
 
 /// Parses one statement.
 pub(super) fn parse_one(piece: Piece<'_>) -> Result<ParsedStatement> {
     let (text, offset) = (piece.text, piece.offset);
     let mut cursor = Cursor::new(Piece { text, offset, tokens: piece.tokens.clone() });
-    let command = match own(&mut cursor)? {
+    let own = match query::emitted(&mut cursor, &piece.tokens)? {
+        None => own(&mut cursor)?,
+        emitted => emitted,
+    };
+    let command = match own {
         Some(command) => {
             cursor.expect_end()?;
             command
         }
-        None => library(piece)?,
+        None => library(piece).map_err(|e| query::misplaced(&cursor, &cursor.rest(), e))?,
     };
     Ok(ParsedStatement { text: text.to_owned(), offset, command })
 }
@@ -32,6 +37,9 @@ pub(super) fn parse_one(piece: Piece<'_>) -> Result<ParsedStatement> {
 /// The statement, if its first words make it one of Millstream's own.
 fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     if let Some(command) = stream_statement(cursor)? {
+        return Ok(Some(command));
+    }
+    if let Some(command) = view::statement(cursor)? {
         return Ok(Some(command));
     }
     if cursor.is_words(&["describe"]) || cursor.is_words(&["desc"]) {
@@ -67,8 +75,7 @@ fn stream_statement(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
         return drop_stream(cursor).map(Some);
     }
     if cursor.take_words(&["show", "streams"]) {
-        let like = if cursor.take_word("like") { Some(cursor.string("a pattern in quotes")?) } else { None };
-        return Ok(Some(Command::ShowStreams { like }));
+        return Ok(Some(Command::ShowStreams { like: like(cursor)? }));
     }
     if cursor.take_words(&["show", "create", "stream"]) {
         return Ok(Some(Command::ShowCreate { name: cursor.object_name("a stream name")? }));
@@ -77,30 +84,51 @@ fn stream_statement(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
 }
 
 fn drop_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
+    let (name, if_exists, cascade) =
+        dropped(cursor, "a stream name", "DROP STREAM takes one stream, write a statement for each")?;
+    Ok(Command::DropStream { name, if_exists, cascade })
+}
+
+/// `[IF EXISTS] name [CASCADE | RESTRICT]`.
+pub(super) fn dropped(cursor: &mut Cursor<'_>, what: &str, one: &str) -> Result<(ObjectName, bool, bool)> {
     let if_exists = cursor.take_words(&["if", "exists"]);
-    let name = cursor.own_name("a stream name")?;
+    let name = cursor.own_name(what)?;
     if cursor.peek().token == Token::Comma {
-        return Err(cursor.error(Code::SyntaxError, "DROP STREAM takes one stream, write a statement for each"));
+        return Err(cursor.error(Code::SyntaxError, one));
     }
     let cascade = cursor.take_word("cascade");
     if !cascade {
         cursor.take_word("restrict");
     }
-    Ok(Command::DropStream { name, if_exists, cascade })
+    Ok((name, if_exists, cascade))
+}
+
+/// `[LIKE 'pattern']`.
+pub(super) fn like(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
+    if cursor.take_word("like") { cursor.string("a pattern in quotes").map(Some) } else { Ok(None) }
 }
 
 /// `DESCRIBE name`; DESCRIBE of a query is the library's.
 fn describe(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
-    let n = if cursor.is_nth_word(1, "stream") && matches!(cursor.peek_nth(2), Token::Word(_)) { 2 } else { 1 };
+    let kinds = [&["stream"][..], &["materialized", "view"]];
+    let kind = kinds.iter().find(|words| {
+        let said = words.iter().enumerate().all(|(i, word)| cursor.is_nth_word(i + 1, word));
+        said && matches!(cursor.peek_nth(words.len() + 1), Token::Word(_))
+    });
+    let n = kind.map_or(1, |words| words.len() + 1);
     let queries = ["select", "with", "values", "table", "extended", "formatted", "insert"];
     if n == 1 && queries.iter().any(|word| cursor.is_nth_word(1, word)) && *cursor.peek_nth(2) != Token::EOF {
         return Ok(None);
     }
     (0..n).for_each(|_| cursor.advance());
-    Ok(Some(Command::Describe { name: cursor.object_name("a stream name")? }))
+    Ok(Some(Command::Describe { name: cursor.object_name("a stream or view name")? }))
 }
 
 fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
+    if cursor.take_words(&["materialized", "view"]) {
+        let name = cursor.own_name("a view name")?;
+        return Ok(Command::CommentOnView { name, text: comment_text(cursor)? });
+    }
     let (name, column) = if cursor.take_word("stream") {
         (cursor.own_name("a stream name")?, None)
     } else if cursor.take_word("column") {
@@ -116,22 +144,28 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
         }
         (name, column)
     } else {
-        return Err(cursor.expected("STREAM or COLUMN"));
+        return Err(cursor.expected("STREAM, MATERIALIZED VIEW or COLUMN"));
     };
+    Ok(Command::Comment { name, column, text: comment_text(cursor)? })
+}
+
+/// `IS 'text'` or `IS NULL`.
+fn comment_text(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
     cursor.expect_word("IS")?;
     let text = if cursor.take_word("null") { None } else { Some(cursor.string("the text in quotes, or NULL")?) };
-    Ok(Command::Comment { name, column, text: text.filter(|t| !t.is_empty()) })
+    Ok(text.filter(|t| !t.is_empty()))
 }
 
 /// Every other statement, by the library.
-fn library(piece: Piece<'_>) -> Result<Command> {
+pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
     let Piece { text, offset, tokens } = piece;
-    let first = tokens.first().map(|t| t.token.clone());
+    let solid = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+    let words: Vec<Token> = solid.take(2).map(|t| t.token.clone()).collect();
     let dialect = PostgreSqlDialect {};
     let convert = |e: DataFusionError| parser_error(e, text, offset);
     let mut parser =
         DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH).build().map_err(convert)?;
-    let mut statements = parser.parse_statements().map_err(|e| guess(convert(e), first.as_ref()))?;
+    let mut statements = parser.parse_statements().map_err(|e| guess(convert(e), &words))?;
     match statements.pop_front() {
         Some(statement) if statements.is_empty() => Ok(Command::Sql(Box::new(statement))),
         _ => Err(Error::rejected(Code::SyntaxError, "expected one statement")),
@@ -151,18 +185,25 @@ fn parser_error(error: DataFusionError, text: &str, offset: usize) -> Error {
     }
 }
 
-/// Adds what a misspelt first word was meant to be.
-fn guess(error: Error, first: Option<&Token>) -> Error {
+/// Adds what a misspelt first word was meant to be, or the second where the first makes or changes something.
+fn guess(error: Error, words: &[Token]) -> Error {
     const STARTS: &[&str] = &[
         "select", "insert", "create", "alter", "drop", "show", "describe", "comment", "explain", "with", "values",
         "set", "begin", "commit", "rollback", "flush", "delete", "update", "copy",
     ];
+    const OBJECTS: &[&str] = &["stream", "materialized", "replacement"];
     let Error::Rejected { code, message, hint: None, position } = error else { return error };
-    let hint = match first {
-        Some(Token::Word(word)) if !STARTS.contains(&word.value.to_lowercase().as_str()) => {
-            nearest(&word.value, STARTS.iter().copied()).map(|s| format!("did you mean {}?", s.to_uppercase()))
+    let word = |n: usize| match words.get(n) {
+        Some(Token::Word(word)) => Some(word.value.to_lowercase()),
+        _ => None,
+    };
+    let meant = match (word(0), word(1)) {
+        (Some(first), _) if !STARTS.contains(&first.as_str()) => nearest(&first, STARTS.iter().copied()),
+        (Some(first), Some(second)) if ["create", "alter", "drop"].contains(&first.as_str()) => {
+            nearest(&second, OBJECTS.iter().copied())
         }
         _ => None,
     };
+    let hint = meant.map(|s| format!("did you mean {}?", s.to_uppercase()));
     Error::Rejected { code, message, hint, position }
 }

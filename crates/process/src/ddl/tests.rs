@@ -267,7 +267,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ("create stream", "syntax_error at 14: expected a stream name, found the end of the statement"),
         (
             "create stream s",
-            "syntax_error at 16: expected \"(\" and the columns, or FROM SAMPLE 'file', found the end of the statement",
+            "syntax_error at 16: expected \"(\" and the columns, AS and a query, or FROM SAMPLE 'file', found the end of the statement",
         ),
         ("create stream s ()", "syntax_error at 18: expected a column name, found \")\""),
         ("create stream s (a)", "syntax_error at 19: expected a type for column \"a\", as in a text"),
@@ -277,7 +277,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ("create stream a.b.c (a int)", "invalid_name at 15: \"a.b.c\" has too many parts, write schema.name"),
         (
             "create stream system.s (a int)",
-            "denied at 15: system.s is the platform's own: streams in schema \"system\" cannot be made or changed",
+            "denied at 15: system.s is the platform's own: nothing in schema \"system\" can be made or changed",
         ),
         ("create stream s (a int, A text)", "duplicate_column at 25: column \"a\" is named twice"),
         ("create stream s (a strin)", "feature_not_supported at 20: type strin is not supported: did you mean string?"),
@@ -349,10 +349,6 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
             "invalid_definition at -: invalid definition of stream s: column name \"_offset\" is reserved",
         ),
         (
-            "create stream s as select 1",
-            "feature_not_supported at 17: a stream takes events from producers, CREATE STREAM … AS is not supported: list its columns",
-        ),
-        (
             "create or replace stream s (a int)",
             "feature_not_supported at 1: a stream cannot be replaced, its history would be lost: use ALTER STREAM, or DROP STREAM first",
         ),
@@ -370,7 +366,10 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ),
         ("drop stream a, b", "syntax_error at 14: DROP STREAM takes one stream, write a statement for each"),
         ("show streams like x", "syntax_error at 19: expected a pattern in quotes, found \"x\""),
-        ("comment on table s is 'x'", "syntax_error at 12: expected STREAM or COLUMN, found \"table\""),
+        (
+            "comment on table s is 'x'",
+            "syntax_error at 12: expected STREAM, MATERIALIZED VIEW or COLUMN, found \"table\"",
+        ),
         ("selec 1", "syntax_error at 1: expected an SQL statement, found \"selec\""),
         ("select (1", "syntax_error at 10: expected ), found the end of the statement"),
         ("select 'x", "syntax_error at 8: unterminated string literal"),

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement};
+use super::{Outcome, RowStream, Session, Statement, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft};
 use crate::system::system_table;
@@ -26,6 +26,16 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::Show { name } => (texts(&[name.as_str()]), "SHOW"),
         Command::ShowAll => (texts(&SHOW_ALL), "SHOW"),
         Command::CreateStreamFromSample { .. } => (texts(&SHOW_CREATE), "CREATE STREAM"),
+        Command::ShowViews { .. } => (texts(&SHOW_VIEWS), "SHOW"),
+        Command::ShowCreateView { .. } => (texts(&SHOW_CREATE), "SHOW"),
+        Command::ExplainCreate { .. } => (texts(&EXPLAIN_CREATE), "EXPLAIN"),
+        Command::EmitChanges { .. } => (None, "SELECT"),
+        Command::CreateView { .. } => (None, "CREATE MATERIALIZED VIEW"),
+        Command::CreateDerivedStream { .. } => (None, "CREATE STREAM"),
+        Command::AlterView { .. } | Command::ApplyReplacement { .. } => (None, "ALTER MATERIALIZED VIEW"),
+        Command::AlterDerivedStream { .. } => (None, "ALTER STREAM"),
+        Command::DropView { .. } => (None, "DROP MATERIALIZED VIEW"),
+        Command::CommentOnView { .. } => (None, "COMMENT"),
         _ => (None, ""),
     }
 }
@@ -33,6 +43,8 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
 const SHOW_STREAMS: [&str; 4] = ["name", "partitions", "columns", "comment"];
 const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
 const SHOW_CREATE: [&str; 2] = ["name", "sql"];
+const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
+const EXPLAIN_CREATE: [&str; 5] = ["node", "kind", "state", "key", "retracts"];
 const SHOW_ALL: [&str; 2] = ["name", "setting"];
 
 /// Runs a command.
@@ -58,6 +70,17 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
             done("COMMENT")
         }
         Command::Flush { name } => flush(session, name.as_ref()).await,
+        command @ (Command::CreateView { .. }
+        | Command::CreateDerivedStream { .. }
+        | Command::AlterView { .. }
+        | Command::AlterDerivedStream { .. }
+        | Command::ApplyReplacement { .. }
+        | Command::DropView { .. }
+        | Command::ShowViews { .. }
+        | Command::ShowCreateView { .. }
+        | Command::CommentOnView { .. }
+        | Command::ExplainCreate { .. }
+        | Command::EmitChanges { .. }) => views::run(session, command).await,
         Command::Sql(_) => Err(Error::rejected(Code::Internal, "a query was run as a command")),
         setting => session_command(session, setting),
     }
@@ -269,6 +292,31 @@ fn matches_like(text: &str, pattern: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_about_views_say_what_they_return() {
+        let shown = |sql: &str| {
+            let (schema, tag) = shape(&ddl::parse(sql).unwrap().remove(0).command);
+            let names = schema.map(|s| s.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(" "));
+            format!("{tag}: {}", names.unwrap_or_default())
+        };
+        let cases = [
+            ("create materialized view v as select 1", "CREATE MATERIALIZED VIEW: "),
+            ("create stream s as select 1", "CREATE STREAM: "),
+            ("alter materialized view v suspend", "ALTER MATERIALIZED VIEW: "),
+            ("alter materialized view v apply replacement w", "ALTER MATERIALIZED VIEW: "),
+            ("alter stream s resume", "ALTER STREAM: "),
+            ("drop materialized view v", "DROP MATERIALIZED VIEW: "),
+            ("comment on materialized view v is 'x'", "COMMENT: "),
+            ("show materialized views", "SHOW: name state columns query comment"),
+            ("show create materialized view v", "SHOW: name sql"),
+            ("explain create stream s as select 1", "EXPLAIN: node kind state key retracts"),
+            ("select 1 emit changes", "SELECT: "),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(shown(sql), expected, "{sql}");
+        }
+    }
 
     #[test]
     fn like_knows_its_two_wildcards() {

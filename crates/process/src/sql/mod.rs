@@ -9,6 +9,7 @@ mod rows;
 mod session;
 mod settings;
 mod statement;
+mod views;
 mod workers;
 
 pub(crate) use context::query_context;

@@ -1,0 +1,19 @@
+//! Owns the statements about views: materialized views, and streams that a query writes.
+
+mod create;
+mod manage;
+mod options;
+mod render;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod there_and_back;
+
+pub use create::{ColumnName, DerivedStreamDraft, ViewDraft};
+pub use manage::{ViewAction, altered_view};
+pub use options::ViewOptionChange;
+pub use render::{render_create_derived, render_create_view};
+
+pub(super) use create::{create_derived, is_derived};
+pub(super) use manage::{new_state, statement};

@@ -1,0 +1,82 @@
+//! Owns the options of views.
+
+use millstream_catalog::{OnError, ViewOptions};
+
+use crate::Result;
+use crate::ddl::cursor::Cursor;
+use crate::ddl::options::{DURATION, SIZE, duration, options, size, unknown};
+
+const NAMES: &[&str] = &["retention", "retention_size", "memory", "on_error"];
+
+/// Those that CREATE STREAM … AS takes beside a stream's.
+pub(super) const OF_DERIVED: &[&str] = &["memory", "on_error"];
+
+/// One option of a view and the value it gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ViewOptionChange {
+    /// `retention`, ms.
+    Retention(Option<u64>),
+    /// `retention_size`, bytes.
+    RetentionSize(Option<u64>),
+    /// `memory`, bytes.
+    Memory(Option<u64>),
+    /// `on_error`.
+    OnError(OnError),
+}
+
+impl ViewOptionChange {
+    /// Makes the change.
+    pub fn apply(&self, options: &mut ViewOptions) {
+        match *self {
+            ViewOptionChange::Retention(ms) => options.retention_ms = ms,
+            ViewOptionChange::RetentionSize(bytes) => options.retention_bytes = bytes,
+            ViewOptionChange::Memory(bytes) => options.memory_bytes = bytes,
+            ViewOptionChange::OnError(on_error) => options.on_error = on_error,
+        }
+    }
+
+    /// What a name and a value say; `None` when no option of a view has that name, and what the value must be when
+    /// it is none.
+    pub(super) fn read(name: &str, text: &str) -> Option<Result<Self, &'static str>> {
+        let text = text.trim();
+        Some(match name {
+            "retention" => duration(text).map(ViewOptionChange::Retention).ok_or(DURATION),
+            "retention_size" => size(text).map(ViewOptionChange::RetentionSize).ok_or(SIZE),
+            "memory" => size(text).map(ViewOptionChange::Memory).ok_or(SIZE),
+            "on_error" => match text.to_ascii_lowercase().as_str() {
+                "quarantine" => Ok(ViewOptionChange::OnError(OnError::Quarantine)),
+                "stop" => Ok(ViewOptionChange::OnError(OnError::Stop)),
+                _ => Err("'quarantine' or 'stop'"),
+            },
+            _ => return None,
+        })
+    }
+
+    fn default_of(name: &str) -> Option<Self> {
+        let defaults = ViewOptions::default();
+        Some(match name {
+            "retention" => ViewOptionChange::Retention(defaults.retention_ms),
+            "retention_size" => ViewOptionChange::RetentionSize(defaults.retention_bytes),
+            "memory" => ViewOptionChange::Memory(defaults.memory_bytes),
+            "on_error" => ViewOptionChange::OnError(defaults.on_error),
+            _ => return None,
+        })
+    }
+}
+
+/// `(option = value, …)` of a materialized view.
+pub(super) fn set_clause(cursor: &mut Cursor<'_>) -> Result<Vec<ViewOptionChange>> {
+    options(cursor, |c, name, value, at| match ViewOptionChange::read(name, &value.text) {
+        Some(read) => read.map_err(|what| value.refusal(c, name, what)),
+        None => Err(unknown(c, name, NAMES, at)),
+    })
+}
+
+/// `(option, …)`: each gets its default.
+pub(super) fn reset_clause(cursor: &mut Cursor<'_>) -> Result<Vec<ViewOptionChange>> {
+    cursor.list("the options", |c| {
+        let at = c.location();
+        let name = c.identifier("an option name")?;
+        ViewOptionChange::default_of(&name).ok_or_else(|| unknown(c, &name, NAMES, at))
+    })
+}
