@@ -1,0 +1,135 @@
+//! Owns GROUP BY: partial states where the input only grows, the rows of each group where it does not.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchemaRef;
+use datafusion::logical_expr::expr::GroupingSet;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Union, lit};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::scalar::ScalarValue;
+
+use super::linear::listed;
+use super::{Compiler, Part, Sealed, column};
+use crate::fragment::{Fragment, physical};
+use crate::key::Key;
+use crate::node::{Accumulate, Keyed, KeyedInput};
+use crate::{Error, Result};
+
+impl Compiler<'_> {
+    pub(super) async fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Part> {
+        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            let union = grouping_sets_apart(aggregate, sets)?;
+            return self.compile(&union).await;
+        }
+        let part = self.compile(&aggregate.input).await?;
+        if part.grows { self.accumulate(part, aggregate).await } else { self.regroup(part, aggregate).await }
+    }
+
+    /// Partial states per group.
+    async fn accumulate(&mut self, part: Part, aggregate: &Aggregate) -> Result<Part> {
+        let input = self.seal(part).await?;
+        let slot = self.slot(Arc::clone(&input.schema));
+        let over_slot = aggregate_over(aggregate, slot.plan())?;
+        let plan = physical(&over_slot, self.state).await?;
+        let Some(exec) = find_aggregate(&plan) else {
+            return Err(Error::not_incremental("this aggregation", "the engine plans it in a form of its own"));
+        };
+        let distinct = aggregate.aggr_expr.is_empty();
+        let keys = exec.group_expr().output_exprs().len();
+        let schema = Arc::clone(&aggregate.schema);
+        let label = label(aggregate);
+        let node = Accumulate::new(exec, slot.cell, input.node, Arc::new(schema.as_arrow().clone()), label)?;
+        let key = Some((0..keys).collect());
+        self.part_of(Sealed { node: Box::new(node), schema, grows: distinct, key })
+    }
+
+    /// The rows of each group, aggregated again when one of them changes.
+    async fn regroup(&mut self, part: Part, aggregate: &Aggregate) -> Result<Part> {
+        let (part, keys) = self.with_columns(part, &aggregate.group_expr)?;
+        let input = self.seal(part).await?;
+        let slot = self.slot(Arc::clone(&input.schema));
+        let over_slot = aggregate_over(aggregate, slot.plan())?;
+        let fragment = Fragment::plan(&over_slot, vec![slot.cell], self.state).await?;
+        let schema = Arc::clone(&aggregate.schema);
+        let arrow = Arc::new(schema.as_arrow().clone());
+        let groups: Vec<usize> = (0..aggregate.group_expr.len()).collect();
+        let output_key = Key::of_columns(&arrow, &groups)?;
+        let input = KeyedInput::new(input, keys)?;
+        let node = Keyed::new(label(aggregate), fragment, vec![input], arrow, output_key, None)?;
+        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: Some(groups) })
+    }
+}
+
+fn aggregate_over(aggregate: &Aggregate, input: LogicalPlan) -> Result<LogicalPlan> {
+    let over = Aggregate::try_new_with_schema(
+        Arc::new(input),
+        aggregate.group_expr.clone(),
+        aggregate.aggr_expr.clone(),
+        Arc::clone(&aggregate.schema),
+    )?;
+    Ok(LogicalPlan::Aggregate(over))
+}
+
+fn find_aggregate(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
+    let any: &dyn std::any::Any = plan.as_ref();
+    any.downcast_ref::<AggregateExec>()
+}
+
+fn label(aggregate: &Aggregate) -> String {
+    match (aggregate.aggr_expr.as_slice(), aggregate.group_expr.as_slice()) {
+        ([], groups) => format!("distinct {}", listed(groups)),
+        (aggregates, []) => listed(aggregates),
+        (aggregates, groups) => format!("{} by {}", listed(aggregates), listed(groups)),
+    }
+}
+
+/// GROUPING SETS as a union of ordinary aggregations, each with NULL for the columns it does not group by.
+fn grouping_sets_apart(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
+    let all: Vec<Expr> = sets.distinct_expr().into_iter().cloned().collect();
+    let mut inputs = Vec::new();
+    for set in enumerated(sets) {
+        let one = LogicalPlan::Aggregate(Aggregate::try_new(
+            Arc::clone(&aggregate.input),
+            set.clone(),
+            aggregate.aggr_expr.clone(),
+        )?);
+        inputs.push(Arc::new(set_as_row(aggregate, &all, &set, one)?));
+    }
+    Ok(LogicalPlan::Union(Union { inputs, schema: Arc::clone(&aggregate.schema) }))
+}
+
+fn set_as_row(aggregate: &Aggregate, all: &[Expr], set: &[Expr], one: LogicalPlan) -> Result<LogicalPlan> {
+    let schema: &DFSchemaRef = &aggregate.schema;
+    let grouped = Arc::clone(one.schema());
+    let named = |expr: Expr, i: usize| {
+        let (qualifier, field) = schema.qualified_field(i);
+        expr.alias_qualified(qualifier.cloned(), field.name())
+    };
+    let mut exprs = Vec::with_capacity(schema.fields().len());
+    let mut id: u64 = 0;
+    for (i, expr) in all.iter().enumerate() {
+        let place = set.iter().position(|e| e == expr);
+        id = id << 1 | u64::from(place.is_none());
+        exprs.push(match place {
+            Some(n) => named(Expr::Column(column(&grouped, n)), i),
+            None => named(lit(ScalarValue::try_from(schema.field(i).data_type())?), i),
+        });
+    }
+    let id_type = schema.field(all.len()).data_type();
+    exprs.push(named(lit(ScalarValue::from(id).cast_to(id_type)?), all.len()));
+    for n in 0..aggregate.aggr_expr.len() {
+        exprs.push(named(Expr::Column(column(&grouped, set.len() + n)), all.len() + 1 + n));
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(one))?))
+}
+
+fn enumerated(sets: &GroupingSet) -> Vec<Vec<Expr>> {
+    match sets {
+        GroupingSet::GroupingSets(sets) => sets.clone(),
+        GroupingSet::Rollup(exprs) => (0..=exprs.len()).rev().map(|n| exprs[..n].to_vec()).collect(),
+        GroupingSet::Cube(exprs) => (0..1usize << exprs.len())
+            .map(|bits| exprs.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 0).map(|(_, e)| e.clone()).collect())
+            .collect(),
+    }
+}

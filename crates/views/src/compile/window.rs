@@ -1,0 +1,112 @@
+//! Owns window functions and ORDER BY … LIMIT: the rows of a partition go through the engine's operator again.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Sort, Window};
+
+use super::linear::listed;
+use super::{Compiler, Part, Sealed};
+use crate::fragment::Fragment;
+use crate::key::Key;
+use crate::node::{Keyed, KeyedInput};
+use crate::{Error, Result};
+
+impl Compiler<'_> {
+    pub(super) async fn window(&mut self, window: &Window) -> Result<Part> {
+        let partition = common_partition(window)?;
+        let part = self.compile(&window.input).await?;
+        let (part, keys) = self.with_columns(part, &partition)?;
+        let part_key = part.key.clone();
+        let input = self.seal(part).await?;
+        let slot = self.slot(Arc::clone(&input.schema));
+        let over_slot = Window::try_new(window.window_expr.clone(), Arc::new(slot.plan()))?;
+        let schema = Arc::clone(&over_slot.schema);
+        let fragment = Fragment::plan(&LogicalPlan::Window(over_slot), vec![slot.cell], self.state).await?;
+        let arrow = Arc::new(schema.as_arrow().clone());
+        let output_key = Key::of_columns(&arrow, &keys)?;
+        let label = listed(&window.window_expr);
+        let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, keys)?], arrow, output_key, None)?;
+        let part =
+            self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&schema), grows: false, key: part_key })?;
+        if schema.fields().len() == window.schema.fields().len() {
+            return Ok(part);
+        }
+        let exprs = schema.columns().into_iter().filter(|c| !c.name.starts_with("__key")).map(Expr::Column);
+        super::linear::project_weighted(part, exprs.collect())
+    }
+
+    /// `LIMIT`: only over an order.
+    pub(super) async fn limit(&mut self, plan: &LogicalPlan, limit: &Limit) -> Result<Part> {
+        match limit.input.as_ref() {
+            LogicalPlan::Sort(sort) => self.top(plan, sort).await,
+            LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                LogicalPlan::Sort(sort) => self.top(plan, sort).await,
+                _ => Err(unordered()),
+            },
+            _ => Err(unordered()),
+        }
+    }
+
+    /// The first rows of an order; `plan` is the operators down to the sort.
+    pub(super) async fn top(&mut self, plan: &LogicalPlan, sort: &Sort) -> Result<Part> {
+        let part = self.compile(&sort.input).await?;
+        let part_key = part.key.clone();
+        let input = self.seal(part).await?;
+        let slot = self.slot(Arc::clone(&input.schema));
+        let over_slot = over(plan, &sort.input, &slot.plan())?;
+        let fragment = Fragment::plan(&over_slot, vec![slot.cell], self.state).await?;
+        let schema = Arc::clone(plan.schema());
+        let arrow = Arc::new(schema.as_arrow().clone());
+        let output_key = Key::of_columns(&arrow, &[])?;
+        let order: Vec<String> = sort.expr.iter().map(|e| e.to_string()).collect();
+        let label = format!("first rows by {}", order.join(", "));
+        let same_columns = matches!(plan, LogicalPlan::Sort(_))
+            || matches!(plan, LogicalPlan::Limit(limit) if matches!(limit.input.as_ref(), LogicalPlan::Sort(_)));
+        let skips = matches!(plan, LogicalPlan::Limit(limit) if limit.skip.is_some());
+        // Rows that fall out of the first ones never come back when none can go.
+        let prune = (input.grows && same_columns && !skips).then_some(input.schema.fields().len());
+        let key = if same_columns { part_key } else { None };
+        let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, vec![])?], arrow, output_key, prune)?;
+        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key })
+    }
+}
+
+fn unordered() -> Error {
+    Error::not_incremental("LIMIT without ORDER BY", "which rows it keeps is chance; add ORDER BY")
+}
+
+/// `plan` with `from` replaced by `to`; there is one input at each level.
+fn over(plan: &LogicalPlan, from: &LogicalPlan, to: &LogicalPlan) -> Result<LogicalPlan> {
+    if plan == from {
+        return Ok(to.clone());
+    }
+    let inputs = plan.inputs().into_iter().map(|input| over(input, from, to)).collect::<Result<Vec<_>>>()?;
+    Ok(plan.with_new_exprs(plan.expressions(), inputs)?)
+}
+
+/// The columns by which all functions of a window node partition.
+fn common_partition(window: &Window) -> Result<Vec<Expr>> {
+    let mut common: Option<Vec<Expr>> = None;
+    for expr in &window.window_expr {
+        let Expr::WindowFunction(function) = unaliased(expr) else { continue };
+        let by = &function.params.partition_by;
+        common = Some(match common {
+            None => by.clone(),
+            Some(common) => common.into_iter().filter(|e| by.contains(e)).collect(),
+        });
+    }
+    match common {
+        Some(common) if !common.is_empty() => Ok(common),
+        _ => Err(Error::not_incremental(
+            "a window function without PARTITION BY",
+            "each new row would change all others; add PARTITION BY, or use ORDER BY … LIMIT for the first rows",
+        )),
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}

@@ -1,0 +1,120 @@
+//! Owns the bytes by which rows are told apart: equal rows have equal bytes.
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::is_not_null;
+use arrow::compute::kernels::zip::zip;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::row::{RowConverter, Rows, SortField};
+
+use crate::{Error, Result};
+
+/// Turns columns into comparable bytes.
+#[derive(Debug)]
+pub(crate) struct RowEncoder {
+    /// `None` for no columns: all rows are equal then.
+    converter: Option<RowConverter>,
+}
+
+/// Encoded rows.
+#[derive(Debug)]
+pub(crate) struct EncodedRows {
+    rows: Option<Rows>,
+    len: usize,
+}
+
+impl RowEncoder {
+    /// For columns of these types; refuses those that have no order.
+    pub(crate) fn new(types: impl IntoIterator<Item = DataType>) -> Result<Self> {
+        let fields: Vec<SortField> = types.into_iter().map(SortField::new).collect();
+        if fields.is_empty() {
+            return Ok(Self { converter: None });
+        }
+        Ok(Self { converter: Some(RowConverter::new(fields)?) })
+    }
+
+    pub(crate) fn encode(&self, columns: &[ArrayRef], len: usize) -> Result<EncodedRows> {
+        let rows = self.converter.as_ref().map(|c| c.convert_columns(columns)).transpose()?;
+        Ok(EncodedRows { rows, len })
+    }
+}
+
+impl EncodedRows {
+    /// One row of no columns.
+    pub(crate) fn empty_key() -> Self {
+        Self { rows: None, len: 1 }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len).map(|i| self.row(i))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn row(&self, i: usize) -> &[u8] {
+        match &self.rows {
+            Some(rows) => rows.row(i).data(),
+            None => &[],
+        }
+    }
+}
+
+/// Which columns of a row make its key. Each part is a list of columns of one type: the first that is not NULL counts,
+/// so that a row of an outer join has the key of whichever side it comes from.
+#[derive(Debug)]
+pub(crate) struct Key {
+    parts: Vec<Vec<usize>>,
+    encoder: RowEncoder,
+}
+
+impl Key {
+    /// A key of single columns.
+    pub(crate) fn of_columns(schema: &SchemaRef, columns: &[usize]) -> Result<Self> {
+        Self::of_parts(schema, columns.iter().map(|c| vec![*c]).collect())
+    }
+
+    /// A key of parts.
+    pub(crate) fn of_parts(schema: &SchemaRef, parts: Vec<Vec<usize>>) -> Result<Self> {
+        let types: Vec<DataType> = parts.iter().map(|p| schema.field(p[0]).data_type().clone()).collect();
+        let encoder = RowEncoder::new(types).map_err(|_| {
+            let names: Vec<&str> = parts.iter().map(|p| schema.field(p[0]).name().as_str()).collect();
+            Error::not_incremental(
+                format!("a key over {}", names.join(", ")),
+                "a column of this type has no order; cast it to text",
+            )
+        })?;
+        Ok(Self { parts, encoder })
+    }
+
+    /// The columns of the first choice.
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        self.parts.iter().map(|p| p[0]).collect()
+    }
+
+    /// The keys of rows.
+    pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
+        let columns = self.parts.iter().map(|part| first_not_null(rows, part)).collect::<Result<Vec<_>>>()?;
+        self.encoder.encode(&columns, rows.num_rows())
+    }
+
+    /// Which rows have a NULL in their key.
+    pub(crate) fn has_null(&self, rows: &RecordBatch) -> Vec<bool> {
+        let mut nulls = vec![false; rows.num_rows()];
+        for part in &self.parts {
+            let column = rows.column(part[0]);
+            if let Some(buffer) = column.logical_nulls() {
+                nulls.iter_mut().enumerate().for_each(|(i, null)| *null |= buffer.is_null(i));
+            }
+        }
+        nulls
+    }
+}
+
+fn first_not_null(rows: &RecordBatch, columns: &[usize]) -> Result<ArrayRef> {
+    let mut chosen = ArrayRef::clone(rows.column(columns[0]));
+    for column in &columns[1..] {
+        chosen = zip(&is_not_null(&chosen)?, &chosen, rows.column(*column))?;
+    }
+    Ok(chosen)
+}

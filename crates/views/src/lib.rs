@@ -1,0 +1,40 @@
+//! Answers that change with their inputs: a query becomes a dataflow that turns deltas of its inputs into deltas of its
+//! answer.
+//!
+//! ```text
+//!   SQL ── plan ──► compile ──► Dataflow
+//!                                │ step(deltas of the inputs) → delta of the answer
+//!                                │
+//!              nodes:  Source ─► Linear ─► Accumulate / Join / Keyed ─► Linear ─► answer
+//!                                             │
+//!                                        Arrangement (rows under a key)
+//! ```
+//!
+//! A delta is a list of record batches whose last column, [`WEIGHT`], says how often a row comes (+) or goes (−). There
+//! are four kinds of node, each run once per step:
+//!
+//! - *linear* (filter, projection, functions, unnest, union): the engine's own operators over the delta; the weight
+//!   goes along as one more column.
+//! - *accumulate* (aggregates over input that only grows): the engine's partial aggregation over the delta, merged into
+//!   the partial states kept for the groups it touches.
+//! - *join* (inner joins): what is new on one side meets what is kept of the other.
+//! - *keyed* (everything else: outer, semi and anti joins, window functions, top-N, aggregates whose input takes rows
+//!   back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out is
+//!   compared with what came out before.
+//!
+//! This crate knows plans, deltas and state. It does not know streams, logs, lakes or who asks.
+
+mod arrangement;
+mod compile;
+mod dataflow;
+mod delta;
+mod error;
+mod fragment;
+mod key;
+mod node;
+mod slot;
+
+pub use compile::{InputKind, ViewInput};
+pub use dataflow::{Answer, AnswerSnapshot, Dataflow, Refused, StepOutput};
+pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
+pub use error::{Error, Result};

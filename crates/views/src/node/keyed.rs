@@ -1,0 +1,194 @@
+//! Owns the keyed node: the rows kept under the keys that changed go through the engine's operator again.
+//!
+//! What came out for a key the last time is kept too, and compared with what comes out now. So an operator whose
+//! answer depends on the order of its rows (a tie in `row_number`, the last digits of a sum of floats) never takes
+//! back a row that it did not give.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use hashbrown::HashSet;
+
+use super::{Description, Node, Turn};
+use crate::Result;
+use crate::arrangement::Arrangement;
+use crate::compile::Sealed;
+use crate::delta::{conform, consolidate, rows_of, weighted, weighted_schema};
+use crate::fragment::Fragment;
+use crate::key::{EncodedRows, Key};
+
+/// A node below, and its rows under the key.
+#[derive(Debug)]
+pub(crate) struct KeyedInput {
+    pub(crate) node: Box<dyn Node>,
+    pub(crate) rows: Arrangement,
+    grows: bool,
+}
+
+impl KeyedInput {
+    pub(crate) fn new(input: Sealed, keys: Vec<usize>) -> Result<Self> {
+        let schema = Arc::new(input.schema.as_arrow().clone());
+        let key = Key::of_columns(&schema, &keys)?;
+        let rows = Arrangement::new(schema, key, !input.grows)?;
+        Ok(Self { node: input.node, rows, grows: input.grows })
+    }
+
+    /// Keeps what came, forgets what went.
+    pub(crate) fn take_in(&mut self, delta: &[RecordBatch]) -> Result<()> {
+        if self.grows {
+            return delta.iter().try_for_each(|batch| self.rows.insert(rows_of(batch)?));
+        }
+        // A row may come in one batch and go in another.
+        let schema = weighted_schema(self.rows.schema());
+        self.rows.apply(&consolidate(&schema, delta)?)
+    }
+
+    pub(crate) fn key_names(&self) -> String {
+        let columns = self.rows.key().columns();
+        if columns.is_empty() {
+            return "all under one key".into();
+        }
+        let names: Vec<&str> = columns.iter().map(|c| self.rows.schema().field(*c).name().as_str()).collect();
+        format!("by {}", names.join(", "))
+    }
+}
+
+/// An operator that runs again for the keys that changed.
+#[derive(Debug)]
+pub(crate) struct Keyed {
+    label: String,
+    fragment: Fragment,
+    inputs: Vec<KeyedInput>,
+    /// What came out, under the same key.
+    emitted: Arrangement,
+    output: SchemaRef,
+    /// Only rows that came out can ever come out again, and their first columns are the input's: the others go.
+    prune: Option<usize>,
+}
+
+impl Keyed {
+    pub(crate) fn new(
+        label: String,
+        fragment: Fragment,
+        inputs: Vec<KeyedInput>,
+        schema: SchemaRef,
+        output_key: Key,
+        prune: Option<usize>,
+    ) -> Result<Self> {
+        let output = weighted_schema(&schema);
+        let emitted = Arrangement::new(schema, output_key, true)?;
+        Ok(Self { label, fragment, inputs, emitted, output, prune })
+    }
+}
+
+#[async_trait]
+impl Node for Keyed {
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let mut touched = Touched::default();
+        for input in &mut self.inputs {
+            let delta = input.node.step(turn).await?;
+            for batch in &delta {
+                touched.add(input.rows.key().encode(batch)?);
+            }
+            input.take_in(&delta)?;
+        }
+        // An operator without keys has an answer even over nothing.
+        if turn.first && self.inputs.iter().all(|i| i.rows.key().columns().is_empty()) {
+            touched.add_empty();
+        }
+        if touched.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut rows = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            rows.push(vec![touched.rows_of(&input.rows)?]);
+        }
+        let after = self.fragment.run(rows, &turn.context).await?;
+        let schema = Arc::clone(self.emitted.schema());
+        let after: Vec<RecordBatch> = after.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;
+        let after = concat_batches(&schema, &after)?;
+        let before = touched.rows_of(&self.emitted)?;
+        if let Some(width) = self.prune {
+            let input = &mut self.inputs[0];
+            touched.clear(&mut input.rows)?;
+            let kept = after.project(&(0..width).collect::<Vec<_>>())?;
+            input.rows.insert(kept)?;
+        }
+        let changes = [weighted(&after, 1)?, weighted(&before, -1)?];
+        let delta = consolidate(&self.output, &changes)?;
+        self.emitted.apply(&delta)?;
+        Ok(vec![delta])
+    }
+
+    fn describe(&self) -> Description {
+        let mut state: Vec<String> = self
+            .inputs
+            .iter()
+            .map(|i| format!("rows, {}{}", i.key_names(), if self.prune.is_some() { ", the first only" } else { "" }))
+            .collect();
+        state.push("what came out".into());
+        Description { title: format!("Keyed: {}", self.label), state }
+    }
+
+    fn children(&self) -> Vec<&dyn Node> {
+        self.inputs.iter().map(|i| i.node.as_ref()).collect()
+    }
+
+    fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
+        for input in &mut self.inputs {
+            input.node.visit_state(visit)?;
+        }
+        for input in &mut self.inputs {
+            visit(&mut input.rows)?;
+        }
+        visit(&mut self.emitted)
+    }
+}
+
+/// The keys that a step touches, each once.
+#[derive(Debug, Default)]
+struct Touched {
+    batches: Vec<EncodedRows>,
+    /// Batch and row of each key.
+    firsts: Vec<(usize, usize)>,
+    seen: HashSet<Vec<u8>>,
+}
+
+impl Touched {
+    fn add(&mut self, keys: EncodedRows) {
+        let batch = self.batches.len();
+        for i in 0..keys.len() {
+            if !self.seen.contains(keys.row(i)) {
+                self.seen.insert(keys.row(i).to_vec());
+                self.firsts.push((batch, i));
+            }
+        }
+        self.batches.push(keys);
+    }
+
+    fn add_empty(&mut self) {
+        if self.seen.insert(Vec::new()) {
+            self.firsts.push((self.batches.len(), 0));
+            self.batches.push(EncodedRows::empty_key());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.firsts.is_empty()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.firsts.iter().map(|(batch, i)| self.batches[*batch].row(*i))
+    }
+
+    fn rows_of(&self, arrangement: &Arrangement) -> Result<RecordBatch> {
+        arrangement.gather(&arrangement.find_keys(self.keys()).rows)
+    }
+
+    fn clear(&self, arrangement: &mut Arrangement) -> Result<()> {
+        arrangement.clear_keys(self.keys())
+    }
+}

@@ -1,0 +1,51 @@
+//! Owns the linear node: filters, projections, unnest and union, run over the delta by the engine's own operators.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use super::rows::run_by_row;
+use super::{Description, Node, Turn};
+use crate::Result;
+use crate::arrangement::Arrangement;
+use crate::delta::conform;
+use crate::fragment::Fragment;
+
+/// Operators that work row by row.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    fragment: Fragment,
+    children: Vec<Box<dyn Node>>,
+    output: SchemaRef,
+    steps: Vec<String>,
+}
+
+impl Linear {
+    pub(crate) fn new(fragment: Fragment, children: Vec<Box<dyn Node>>, output: SchemaRef, steps: Vec<String>) -> Self {
+        Self { fragment, children, output, steps }
+    }
+}
+
+#[async_trait]
+impl Node for Linear {
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let mut inputs = Vec::with_capacity(self.children.len());
+        for child in &mut self.children {
+            inputs.push(child.step(turn).await?);
+        }
+        let batches = run_by_row(&mut self.fragment, inputs, turn).await?;
+        batches.iter().map(|b| conform(b, &self.output)).collect()
+    }
+
+    fn describe(&self) -> Description {
+        Description { title: format!("Linear: {}", self.steps.join("; ")), state: vec![] }
+    }
+
+    fn children(&self) -> Vec<&dyn Node> {
+        self.children.iter().map(|c| c.as_ref()).collect()
+    }
+
+    fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
+        self.children.iter_mut().try_for_each(|child| child.visit_state(visit))
+    }
+}

@@ -1,0 +1,68 @@
+//! Owns the nodes of a dataflow: each turns the deltas of its inputs into the delta of its output, once per step.
+
+mod accumulate;
+mod constant;
+mod inner_join;
+mod keyed;
+mod linear;
+mod rows;
+mod source;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use datafusion::execution::TaskContext;
+use parking_lot::Mutex;
+
+pub(crate) use accumulate::Accumulate;
+pub(crate) use constant::Constant;
+pub(crate) use inner_join::InnerJoin;
+pub(crate) use keyed::{Keyed, KeyedInput};
+pub(crate) use linear::Linear;
+pub(crate) use source::Source;
+
+use crate::Result;
+use crate::arrangement::Arrangement;
+
+/// A row that an expression failed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub reason: String,
+    /// The row as JSON.
+    pub row: String,
+}
+
+/// One step: what goes in, and what all nodes share.
+pub(crate) struct Turn {
+    /// By input: the delta, whole columns and the weight.
+    pub(crate) inputs: Vec<Vec<RecordBatch>>,
+    pub(crate) context: Arc<TaskContext>,
+    /// Whether it is the first step ever: rows that come from nothing come now.
+    pub(crate) first: bool,
+    /// Rows that were left out.
+    pub(crate) refused: Mutex<Vec<Refused>>,
+}
+
+/// What EXPLAIN shows of a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Description {
+    /// The kind and what it does.
+    pub(crate) title: String,
+    /// What it keeps, and under which key.
+    pub(crate) state: Vec<String>,
+}
+
+/// A node. Its output is weighted; a node of which rows only come gives every row the weight 1.
+#[async_trait]
+pub(crate) trait Node: Send + Sync + std::fmt::Debug {
+    /// Takes in what changed below, gives what changes above.
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>>;
+    /// For EXPLAIN.
+    fn describe(&self) -> Description;
+    /// The nodes below.
+    fn children(&self) -> Vec<&dyn Node>;
+    /// Visits what is kept by it and the nodes below, always in the same order.
+    fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()>;
+}

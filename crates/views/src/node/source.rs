@@ -1,0 +1,64 @@
+//! Owns the sources: an input's delta, cut to the columns that are used.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use super::{Description, Node, Turn};
+use crate::Result;
+use crate::arrangement::Arrangement;
+use crate::compile::InputKind;
+
+/// Reads one input.
+#[derive(Debug)]
+pub(crate) struct Source {
+    input: usize,
+    table: String,
+    kind: InputKind,
+    projection: Option<Vec<usize>>,
+    output: SchemaRef,
+}
+
+impl Source {
+    pub(crate) fn new(
+        input: usize,
+        table: String,
+        kind: InputKind,
+        projection: Option<Vec<usize>>,
+        output: SchemaRef,
+    ) -> Self {
+        Self { input, table, kind, projection, output }
+    }
+}
+
+#[async_trait]
+impl Node for Source {
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::with_capacity(turn.inputs[self.input].len());
+        for batch in turn.inputs[self.input].iter().filter(|b| b.num_rows() > 0) {
+            let weight = batch.num_columns() - 1;
+            let columns = match &self.projection {
+                Some(projection) => projection.iter().chain([&weight]).map(|i| batch.column(*i).clone()).collect(),
+                None => batch.columns().to_vec(),
+            };
+            batches.push(RecordBatch::try_new(self.output.clone(), columns)?);
+        }
+        Ok(batches)
+    }
+
+    fn describe(&self) -> Description {
+        let kind = match self.kind {
+            InputKind::AppendOnly => "rows only come",
+            InputKind::Changing => "rows come and go",
+        };
+        Description { title: format!("Source: {} ({kind})", self.table), state: vec![] }
+    }
+
+    fn children(&self) -> Vec<&dyn Node> {
+        vec![]
+    }
+
+    fn visit_state(&mut self, _visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+}
