@@ -10,12 +10,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("millstream", &["serve", "connect", "problem", "process", "views", "store", "buffer", "catalog"]),
     ("serve", &["problem", "process", "catalog"]),
     ("connect", &["problem", "process", "catalog"]),
-    ("process", &["views", "store", "buffer", "catalog"]),
+    ("process", &["views", "windows", "store", "buffer", "catalog"]),
     ("store", &["catalog"]),
     ("views", &[]),
     ("buffer", &["catalog"]),
     ("problem", &["catalog"]),
     ("catalog", &[]),
+    ("windows", &[]),
 ];
 
 /// Names of files, folders and crates that fill with strangers.

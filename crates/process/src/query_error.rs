@@ -23,6 +23,7 @@ pub(crate) fn describe(error: &DataFusionError) -> (Code, String) {
         DataFusionError::Execution(m) => (Code::InvalidValue, m.clone()),
         DataFusionError::ResourcesExhausted(m) => (Code::OutOfMemory, m.clone()),
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => (Code::IoError, root.message().into_owned()),
+        DataFusionError::External(inner) if let Some(e) = inner.downcast_ref() => (window_code(e), e.to_string()),
         DataFusionError::ParquetError(_) => (Code::DataCorrupted, root.message().into_owned()),
         other => (Code::Internal, other.message().into_owned()),
     };
@@ -40,6 +41,16 @@ fn root(error: &DataFusionError) -> &DataFusionError {
         DataFusionError::Shared(inner) => root(inner),
         DataFusionError::Collection(errors) => errors.first().map_or(error, root),
         other => other,
+    }
+}
+
+fn window_code(error: &millstream_windows::Error) -> Code {
+    use millstream_windows::Error;
+    match error {
+        Error::Arguments { .. } | Error::Interval { .. } => Code::InvalidRequest,
+        Error::UndefinedColumn { .. } | Error::UndefinedKey { .. } => Code::UndefinedColumn,
+        Error::NotTimestamp { .. } => Code::TypeMismatch,
+        Error::DuplicateColumn { .. } => Code::DuplicateColumn,
     }
 }
 
@@ -123,7 +134,13 @@ fn known(text: &str) -> Option<String> {
         return Some(format!("stream or table {:?} does not exist", name.trim_start_matches("millstream.")));
     }
     if let Some(tail) = text.strip_prefix("Invalid function '") {
-        return Some(format!("function {:?} does not exist", tail.split('\'').next()?));
+        let name = tail.split('\'').next()?;
+        return Some(match millstream_windows::Function::named(name) {
+            Some(function) => {
+                format!("{function} is a table function: write FROM {}, and group by window_start", function.usage())
+            }
+            None => format!("function {name:?} does not exist"),
+        });
     }
     if let Some(tail) = text.strip_prefix("Cannot cast string '") {
         let (value, tail) = tail.rsplit_once("' to value of ")?;

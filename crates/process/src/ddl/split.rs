@@ -13,7 +13,7 @@ pub(super) struct Piece<'a> {
     pub text: &'a str,
     /// Characters of the whole text before it.
     pub offset: usize,
-    /// Its tokens, without white space around them.
+    /// Its tokens, without white space around them, window functions spelled as the library's parser reads them.
     pub tokens: Vec<TokenWithSpan>,
 }
 
@@ -46,6 +46,7 @@ fn piece(sql: &str, mut tokens: Vec<TokenWithSpan>) -> Option<Piece<'_>> {
     for token in &mut tokens {
         token.span = Span::new(relative(token.span.start, start), relative(token.span.end, start));
     }
+    let tokens = millstream_windows::respell(tokens);
     Some(Piece { text: &sql[from..to], offset: sql[..from].chars().count(), tokens })
 }
 

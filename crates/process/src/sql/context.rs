@@ -64,6 +64,7 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     context.register_udf(uuid.as_ref().clone().with_aliases(["gen_random_uuid"]));
     crate::pg_catalog::register(&context, DATABASE).map_err(|e| Error::from_datafusion(e, ""))?;
     CastTypes::install(&context);
+    millstream_windows::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
     Ok(context)
 }
 

@@ -87,9 +87,12 @@ impl VisitorMut for Excluder<'_> {
 }
 
 impl Excluder<'_> {
-    /// The name by which the query knows a stream in its FROM.
+    /// The name by which the query knows a stream in its FROM, be it inside a window function.
     fn stream_alias(&self, relation: &TableFactor) -> Option<String> {
-        let TableFactor::Table { name, alias, .. } = relation else { return None };
+        let TableFactor::Table { alias, .. } = relation else { return None };
+        let TableFactor::Table { name, .. } = millstream_windows::input(relation).unwrap_or(relation) else {
+            return None;
+        };
         let object = object_name(name)?;
         (self.is_stream)(&object).then(|| match alias {
             Some(alias) => folded(&alias.name),
