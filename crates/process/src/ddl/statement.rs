@@ -156,7 +156,7 @@ fn comment_text(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
     Ok(text.filter(|t| !t.is_empty()))
 }
 
-/// Every other statement, by the library.
+/// Every other statement, by the library; window functions in it are as the planner takes them.
 pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
     let Piece { text, offset, tokens } = piece;
     let solid = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
@@ -167,7 +167,10 @@ pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
         DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH).build().map_err(convert)?;
     let mut statements = parser.parse_statements().map_err(|e| guess(convert(e), &words))?;
     match statements.pop_front() {
-        Some(statement) if statements.is_empty() => Ok(Command::Sql(Box::new(statement))),
+        Some(mut statement) if statements.is_empty() => {
+            millstream_windows::rewrite(&mut statement);
+            Ok(Command::Sql(Box::new(statement)))
+        }
         _ => Err(Error::rejected(Code::SyntaxError, "expected one statement")),
     }
 }

@@ -234,16 +234,13 @@ fn as_sql(name: &str) -> String {
     words
 }
 
-/// The statement with the spellings of PostgreSQL's tools and of window functions brought into a form that the planner
-/// takes.
+/// The statement with the spellings of PostgreSQL's tools brought into a form that the planner takes.
 fn rewritten(text: &str, statement: &DfStatement) -> DfStatement {
-    let mut statement = match statement {
+    match statement {
         DfStatement::Statement(inner) => {
             let inner = crate::pg_catalog::rewrite(text, inner.as_ref().clone());
             DfStatement::Statement(Box::new(inner))
         }
         other => other.clone(),
-    };
-    millstream_windows::rewrite(&mut statement);
-    statement
+    }
 }

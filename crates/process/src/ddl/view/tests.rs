@@ -121,6 +121,14 @@ fn a_query_ends_where_the_clauses_behind_it_begin() {
         ("values (1), (2)", "values (1), (2)"),
         ("select 1 -- emit on window close", "select 1"),
         ("select /* ; */ $$é;$$", "select /* ; */ $$é;$$"),
+        (
+            "select * from session(t partition by k, ts, interval '1' hour) emit on window close",
+            "select * from session(t partition by k, ts, interval '1' hour)",
+        ),
+        (
+            "select * from table(tumble(table t, descriptor(ts), interval '1' hour))",
+            "select * from table(tumble(table t, descriptor(ts), interval '1' hour))",
+        ),
     ];
     for (tail, query) in cases {
         assert_eq!(draft(&format!("create materialized view v as {tail}")).query.text, query, "{tail}");
