@@ -18,6 +18,7 @@ use millstream_catalog::fault::Code;
 
 use crate::decimals::Digits;
 use crate::query_error::describe;
+use crate::sql::check_uuid_casts;
 use crate::{Error, Result};
 
 /// The column that `now()` and its relatives read: the time of the request. It stands behind the stream's own.
@@ -48,6 +49,7 @@ impl Expression {
         let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
         let dialect = state.config_options().sql_parser.dialect;
         let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
+        check_uuid_casts(&mut parsed.expr);
         let digits = Digits::of(&mut parsed.expr);
         let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;
         let expr = digits.exact_expr(expr, &own).map_err(failed)?;

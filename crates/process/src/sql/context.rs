@@ -63,6 +63,7 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     let uuid = datafusion::functions::string::uuid();
     context.register_udf(uuid.as_ref().clone().with_aliases(["gen_random_uuid"]));
     crate::pg_catalog::register(&context, DATABASE).map_err(|e| Error::from_datafusion(e, ""))?;
+    super::uuid_casts::register(&context);
     CastTypes::install(&context);
     millstream_windows::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
     Ok(context)

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, Statement};
+use datafusion::sql::sqlparser::ast::{Ident, SelectItem, SetExpr, Statement};
+
+use super::column_names::name_of;
 
 /// Whether planning failed for nothing but a name that stands twice.
 pub(super) fn is_duplicate(error: &DataFusionError) -> bool {
@@ -31,24 +33,6 @@ pub(super) fn told_apart(mut statement: DfStatement) -> DfStatement {
         *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
     }
     statement
-}
-
-/// The name that PostgreSQL gives a column without one.
-fn name_of(expr: &Expr) -> String {
-    let folded = |ident: &Ident| match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
-    };
-    let name = match expr {
-        Expr::Identifier(ident) => Some(folded(ident)),
-        Expr::CompoundIdentifier(parts) => parts.last().map(folded),
-        Expr::Function(function) => function.name.0.last().and_then(|part| part.as_ident()).map(folded),
-        Expr::Nested(expr) => Some(name_of(expr)),
-        Expr::Cast { expr, .. } => Some(name_of(expr)),
-        Expr::Case { .. } => Some("case".to_owned()),
-        _ => None,
-    };
-    name.unwrap_or_else(|| "?column?".to_owned())
 }
 
 #[cfg(test)]

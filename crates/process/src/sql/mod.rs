@@ -1,5 +1,6 @@
 //! Owns the SQL surface that the doors call: sessions, prepared statements and their results.
 
+mod column_names;
 mod commands;
 mod context;
 mod duplicates;
@@ -9,6 +10,7 @@ mod rows;
 mod session;
 mod settings;
 mod statement;
+mod uuid_casts;
 mod views;
 mod workers;
 
@@ -16,4 +18,5 @@ pub(crate) use context::query_context;
 pub use rows::{Outcome, RowStream};
 pub use session::{Canceller, RunOptions, Session};
 pub use statement::{Prepared, Statement};
+pub(crate) use uuid_casts::check_uuid_casts;
 pub(crate) use workers::QueryWorkers;

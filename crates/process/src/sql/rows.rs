@@ -19,6 +19,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::QueryWorkers;
+use super::column_names::ColumnNames;
 use crate::queries::QueryGuard;
 use crate::{Error, Result};
 
@@ -66,7 +67,7 @@ impl RowStream {
 
     /// Starts a query and waits for its first batch, so that what fails early fails before any answer is begun.
     pub(crate) async fn start(workers: &QueryWorkers, query: Query) -> Result<Self> {
-        let schema = Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow()));
+        let schema = query.names.put_on(&Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow())));
         let (output, mut rest) = mpsc::channel(BATCHES_AHEAD);
         let mut stream = Self { schema, first: None, rest: None, task: None };
         stream.task = Some(tokio::spawn(query.drive(workers.handle(), output)));
@@ -102,6 +103,7 @@ impl Stream for RowStream {
 pub(crate) struct Query {
     pub(crate) sql: String,
     pub(crate) plan: LogicalPlan,
+    pub(crate) names: ColumnNames,
     pub(crate) state: SessionState,
     pub(crate) timeout: Option<Duration>,
     pub(crate) guard: QueryGuard,
@@ -144,6 +146,7 @@ impl Query {
                 continue;
             }
             self.guard.add_rows(batch.num_rows());
+            let batch = self.names.put_on_batch(batch).map_err(|e| wrap(e.into()))?;
             if output.send(Ok(batch)).await.is_err() {
                 return Err(cancelled());
             }

@@ -12,10 +12,11 @@ use millstream_catalog::fault::Code;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::column_names::ColumnNames;
 use super::context::Catalogs;
 use super::rows::Query;
 use super::settings::Settings;
-use super::{Outcome, Prepared, RowStream, Statement, commands, duplicates, hidden};
+use super::{Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden};
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
 use crate::engine::Shared;
@@ -132,6 +133,7 @@ impl Session {
             show_hidden(&mut state);
             hidden::hide_in_wildcards(&mut ast, &|name| self.shared.knows(name));
         }
+        check_casts(&mut ast);
         let digits = Digits::of_statement(&mut ast);
         let plan = match state.statement_to_plan(ast.clone()).await {
             Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
@@ -140,7 +142,8 @@ impl Session {
         let plan = plan.and_then(|plan| digits.exact_plan(plan));
         let plan = plan.map_err(|e| Error::from_datafusion(e, &statement.text))?;
         let tag = permitted(&plan)?;
-        Prepared::query(statement.clone(), plan, tag)
+        let names = ColumnNames::of(sql, plan.schema().as_arrow());
+        Prepared::query(statement.clone(), plan, tag, names)
     }
 
     async fn run_query(
@@ -168,7 +171,8 @@ impl Session {
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
-        let query = Query { sql: text.clone(), plan, state, timeout, guard };
+        let names = prepared.names.clone();
+        let query = Query { sql: text.clone(), plan, names, state, timeout, guard };
         let rows = RowStream::start(&self.shared.workers, query).await?;
         Ok(Outcome::Rows { rows, tag: prepared.tag })
     }
@@ -232,6 +236,14 @@ fn as_sql(name: &str) -> String {
         words.extend(c.to_uppercase());
     }
     words
+}
+
+fn check_casts(statement: &mut DfStatement) {
+    match statement {
+        DfStatement::Statement(statement) => check_uuid_casts(statement.as_mut()),
+        DfStatement::Explain(explain) => check_casts(&mut explain.statement),
+        _ => {}
+    }
 }
 
 /// The statement with the spellings of PostgreSQL's tools brought into a form that the planner takes.

@@ -10,6 +10,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_catalog::fault::Code;
 
+use super::column_names::ColumnNames;
 use crate::ddl::{Command, ParsedStatement};
 use crate::{Error, Result};
 
@@ -35,19 +36,25 @@ pub struct Prepared {
     pub(crate) tag: &'static str,
     parameters: Vec<Option<DataType>>,
     schema: Option<SchemaRef>,
+    pub(crate) names: ColumnNames,
 }
 
 impl Prepared {
     /// A query.
-    pub(crate) fn query(statement: Statement, plan: LogicalPlan, tag: &'static str) -> Result<Self> {
+    pub(crate) fn query(
+        statement: Statement,
+        plan: LogicalPlan,
+        tag: &'static str,
+        names: ColumnNames,
+    ) -> Result<Self> {
         let parameters = parameters(&plan).map_err(|(code, message)| Error::rejected(code, message))?;
-        let schema = Arc::new(Schema::clone(plan.schema().as_arrow()));
-        Ok(Self { statement, plan: Some(plan), tag, parameters, schema: Some(schema) })
+        let schema = names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())));
+        Ok(Self { statement, plan: Some(plan), tag, parameters, schema: Some(schema), names })
     }
 
     /// A command of the engine's own; `schema` where it returns rows.
     pub(crate) fn command(statement: Statement, schema: Option<SchemaRef>, tag: &'static str) -> Self {
-        Self { statement, plan: None, tag, parameters: vec![], schema }
+        Self { statement, plan: None, tag, parameters: vec![], schema, names: ColumnNames::default() }
     }
 
     /// The types of `$1`, `$2`, …; `None` where the statement does not tell.
@@ -66,7 +73,7 @@ impl Prepared {
     pub fn schema_with(&self, params: &[ScalarValue]) -> Option<SchemaRef> {
         let plan = self.plan.clone()?.with_param_values(ParamValues::from(params.to_vec()));
         match plan {
-            Ok(plan) => Some(Arc::new(Schema::clone(plan.schema().as_arrow()))),
+            Ok(plan) => Some(self.names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())))),
             Err(_) => self.schema(),
         }
     }
