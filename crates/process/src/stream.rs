@@ -56,6 +56,8 @@ pub(crate) struct OpenStream {
     pub(crate) round_robin: AtomicU64,
     /// Held while a round of tiering runs.
     pub(crate) tier_lock: tokio::sync::Mutex<()>,
+    /// Held while the lake table is cared for; tiering goes on meanwhile, and only commits wait for each other.
+    pub(crate) care_lock: tokio::sync::Mutex<()>,
     /// Ends the stream's background tasks when it is dropped.
     pub(crate) closing: CancellationToken,
 }
@@ -71,6 +73,7 @@ impl OpenStream {
             counters: Counters::default(),
             round_robin: AtomicU64::new(0),
             tier_lock: tokio::sync::Mutex::new(()),
+            care_lock: tokio::sync::Mutex::new(()),
             closing,
         }
     }

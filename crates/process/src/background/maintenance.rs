@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_store::{LakeTable, MaintenanceReport};
+use millstream_store::MaintenanceReport;
 
 use super::retry::backoff;
 use crate::Result;
@@ -19,40 +19,42 @@ pub(crate) async fn maintain_table(shared: Arc<Shared>, stream: Arc<OpenStream>)
             () = tokio::time::sleep(pause) => {}
         }
         pause = shared.options.maintenance_interval;
-        let Some(table) = stream.lake_table() else { continue };
-        // A dropped stream's folder goes when this lock is free, and must not be written to again.
-        let _one_at_a_time = stream.tier_lock.lock().await;
-        if stream.closing.is_cancelled() {
-            return;
+        if stream.lake_table().is_none() {
+            continue;
         }
-        let _permit = shared.tier_permits.acquire().await;
         job.started();
         let round = tokio::select! {
             () = stream.closing.cancelled() => return,
-            round = care(&shared, &stream, &table) => round,
+            round = care_once(&shared, &stream) => round,
         };
         match round {
-            Ok(None) => job.idle(),
-            Ok(Some(done)) => job.succeeded(done),
+            Ok((0, report)) if report == MaintenanceReport::default() => job.idle(),
+            Ok((expired, report)) => job.succeeded(format!(
+                "{} files merged into {}, {expired} expired, {} deleted",
+                report.files_compacted, report.files_written, report.files_vacuumed
+            )),
             Err(error) => pause = backoff(job.failed(&error)),
         }
     }
 }
 
-/// One round: expires what is older than the stream's lake retention, then merges and deletes files. Says what it did.
-async fn care(shared: &Shared, stream: &OpenStream, table: &LakeTable) -> Result<Option<String>> {
+/// One round: expires what is older than the stream's lake retention, then merges and deletes files. Says how many
+/// files expired, and what else was done.
+///
+/// Tiering of the stream goes on meanwhile: files are read and written beside it, and only commits wait for each other.
+/// A merge whose files went out otherwise is dropped at its commit.
+pub(crate) async fn care_once(shared: &Shared, stream: &OpenStream) -> Result<(u64, MaintenanceReport)> {
+    // A dropped stream's folder goes when this lock is free, and must not be written to again.
+    let _one_at_a_time = stream.care_lock.lock().await;
+    let Some(table) = stream.lake_table().filter(|_| !stream.closing.is_cancelled()) else {
+        return Ok(Default::default());
+    };
+    let _permit = shared.care_permits.acquire().await;
     let now_ms = shared.options.clock.now_us() / 1000;
     let mut expired = 0;
     if let Some(kept_ms) = stream.definition().stream.options.lake_retention_ms {
         let before_ms = now_ms.saturating_sub(i64::try_from(kept_ms).unwrap_or(i64::MAX));
         expired = table.expire(before_ms, now_ms).await?;
     }
-    let report = table.maintain(shared.options.vacuum_retention, now_ms).await?;
-    if expired == 0 && report == MaintenanceReport::default() {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "{} files merged into {}, {expired} expired, {} deleted",
-        report.files_compacted, report.files_written, report.files_vacuumed
-    )))
+    Ok((expired, table.maintain(shared.options.vacuum_retention, now_ms).await?))
 }

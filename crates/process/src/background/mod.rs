@@ -6,5 +6,5 @@ mod retry;
 mod tiering;
 
 pub(crate) use cleanup::remove_dropped;
-pub(crate) use maintenance::maintain_table;
+pub(crate) use maintenance::{care_once, maintain_table};
 pub(crate) use tiering::{open_table, tier_once, tier_stream};

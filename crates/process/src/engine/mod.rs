@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 pub use options::{EngineOptions, Health, LogEngine};
 
-use crate::background::{remove_dropped, tier_once};
+use crate::background::{care_once, remove_dropped, tier_once};
 use crate::jobs::Jobs;
 use crate::queries::Queries;
 use crate::sql::{QueryWorkers, query_context};
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) workers: QueryWorkers,
     /// How many tables may be written or compacted at once.
     pub(crate) tier_permits: Semaphore,
+    /// One table is cared for at a time.
+    pub(crate) care_permits: Semaphore,
     pub(crate) closing: CancellationToken,
     pub(crate) cleanup_now: Notify,
     /// Bytes of rows waiting for the disk, over all streams.
@@ -77,6 +79,7 @@ impl Engine {
             queries: Queries::new(Arc::clone(&options.clock), options.max_queries),
             workers: QueryWorkers::start()?,
             tier_permits: Semaphore::new(1),
+            care_permits: Semaphore::new(1),
             closing: CancellationToken::new(),
             cleanup_now: Notify::new(),
             ingest_budget: QueueBudget::new(options.ingest_queue_bytes),
@@ -158,9 +161,7 @@ impl Engine {
     /// Looks after one stream's lake table, now: what the background task does at its interval.
     pub async fn maintain(&self, name: &ObjectName) -> Result<millstream_store::MaintenanceReport> {
         let stream = self.shared.stream(name)?;
-        let Some(table) = stream.lake_table() else { return Ok(Default::default()) };
-        let now_ms = self.shared.options.clock.now_us() / 1000;
-        Ok(table.maintain(self.shared.options.vacuum_retention, now_ms).await?)
+        Ok(care_once(&self.shared, &stream).await?.1)
     }
 }
 

@@ -102,6 +102,7 @@ impl Shared {
         open.closing.cancel();
         // A round of tiering or maintenance that is under way ends before the folders go.
         let _no_tiering = open.tier_lock.lock().await;
+        let _no_care = open.care_lock.lock().await;
         drop(open.log().close().await);
         if let Err(error) = self.remove_log(open.id()).await {
             tracing::warn!(stream = %name, %error, "the dropped stream's log goes at the next start");

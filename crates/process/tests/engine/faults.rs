@@ -1,6 +1,7 @@
 //! Tiering under every single failure of the object store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_catalog::ObjectName;
 use millstream_store::fault_store::{Failure, FaultStore};
@@ -82,4 +83,47 @@ async fn ingest_and_queries_go_on_while_the_store_is_down() {
     faults.set_outage(false);
     assert_eq!(node.tier().await, 100);
     assert_whole(&node, 100, "after").await;
+}
+
+/// Hangs the k-th operation of a compaction, for k = 1, 2, …, and tiers meanwhile. Only where the compaction looks at
+/// the table's log, or commits, does tiering wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tiering_commits_while_a_compaction_is_under_way() {
+    const FILES: i64 = 12;
+    let (node, faults) = node_on_faulty_store().await;
+    node.create_s(1).await;
+    let name = ObjectName::public("s").unwrap();
+    let mut rows = 0;
+    for _ in 0..FILES {
+        node.write(rows..rows + 10).await;
+        node.tier().await;
+        rows += 10;
+    }
+    let mut beside = 0;
+    for k in 1..=2 * FILES {
+        node.write(rows..rows + 10).await;
+        rows += 10;
+        faults.fail_at(k as u64, Failure::Hang);
+        let care = tokio::spawn({
+            let (engine, name) = (node.engine.clone(), name.clone());
+            async move { engine.maintain(&name).await }
+        });
+        while !faults.fired() {
+            assert!(!care.is_finished(), "the compaction needed fewer than {k} operations");
+            tokio::task::yield_now().await;
+        }
+        let tiered = tokio::time::timeout(Duration::from_secs(2), node.engine.tier(&name)).await;
+        if let Ok(tiered) = tiered {
+            assert_eq!(tiered.unwrap(), 10);
+            beside += 1;
+        }
+        care.abort();
+        drop(care.await);
+        node.tier().await;
+        assert_whole(&node, rows, &format!("hung at {k}")).await;
+    }
+    faults.set_outage(false);
+    assert!(node.engine.maintain(&name).await.unwrap().files_compacted > 0);
+    assert_whole(&node, rows, "compacted").await;
+    assert!(beside >= FILES, "tiering went on at {beside} operations only");
 }
