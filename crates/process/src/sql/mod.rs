@@ -10,6 +10,7 @@ mod rows;
 mod session;
 mod settings;
 mod statement;
+mod stopping;
 mod uuid_casts;
 mod views;
 mod workers;

@@ -16,10 +16,12 @@ use millstream_catalog::fault::Code;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::QueryWorkers;
 use super::column_names::ColumnNames;
+use super::stopping::stopping_with;
 use crate::queries::QueryGuard;
 use crate::{Error, Result};
 
@@ -116,9 +118,12 @@ impl Query {
         let query = Arc::new(self);
         let cancel = query.guard.cancel_token().clone();
         let timeout = query.timeout;
+        // Set however this ends, also when the client has left and the task is dropped.
+        let end = CancellationToken::new();
+        let _ended = end.clone().drop_guard();
         let mut work = AbortOnDropHandle::new(workers.spawn({
             let (query, output) = (Arc::clone(&query), output.clone());
-            async move { query.produce(&output).await }
+            async move { query.produce(&output, &end).await }
         }));
         let result = tokio::select! {
             result = &mut work => result.unwrap_or_else(|broken| Err(defect(&broken))),
@@ -132,9 +137,10 @@ impl Query {
         }
     }
 
-    async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+    async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>, end: &CancellationToken) -> Result<()> {
         let wrap = |e| Error::from_datafusion(e, &self.sql);
         let plan = self.state.create_physical_plan(&self.plan).await.map_err(wrap)?;
+        let plan = stopping_with(plan, end).map_err(wrap)?;
         let base = self.state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });

@@ -49,6 +49,29 @@ async fn a_client_that_leaves_ends_its_query() {
     assert_eq!(node.number("SELECT count(*) FROM system.queries WHERE status = 'cancelled'").await, 1);
 }
 
+/// Joins that try pair after pair and give no row.
+const BARREN: [&str; 3] = [
+    "SELECT a.value FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b ON a.value * b.value < 0",
+    "SELECT a.value FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b \
+     ON a.value % 2 = b.value % 2 AND a.value * b.value < 0",
+    "SELECT a.value FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value = -1",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_gives_no_rows_stops_with_its_statement() {
+    let node = Node::start().await;
+    let session = node.engine.session();
+    session.execute("SET statement_timeout = '300ms'").await.unwrap();
+    for sql in BARREN {
+        assert_eq!(session.execute(sql).await.unwrap_err().code(), Code::Timeout, "{sql}");
+        let ended = std::time::Instant::now();
+        while node.number("SELECT count(*) FROM system.queries WHERE status = 'running'").await > 1 {
+            assert!(ended.elapsed() < Duration::from_secs(2), "still computing: {sql}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn parameters_are_typed_by_the_statement() {
     use datafusion::common::ScalarValue;
