@@ -1,5 +1,7 @@
 //! Owns a compiled query and its answer.
 
+mod checkpoint;
+
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,7 +18,10 @@ use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
 use crate::node::{Node, Turn};
 
+use checkpoint::Progress;
+
 pub use crate::node::Refused;
+pub use checkpoint::CheckpointStats;
 
 /// What a step came to.
 #[derive(Debug)]
@@ -37,6 +42,7 @@ pub struct Dataflow {
     context: Arc<TaskContext>,
     steps: u64,
     grows: bool,
+    progress: Progress,
 }
 
 impl Dataflow {
@@ -65,6 +71,7 @@ impl Dataflow {
             context: state.task_ctx(),
             steps: 0,
             grows: root.grows,
+            progress: Progress::default(),
         })
     }
 
@@ -94,9 +101,11 @@ impl Dataflow {
         let turn =
             Turn { inputs, context: Arc::clone(&self.context), first: self.steps == 0, refused: Mutex::default() };
         self.steps += 1;
+        self.progress.begin_step();
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
         self.answer.rows.write().apply(&delta)?;
+        self.progress.end_step();
         Ok(StepOutput { delta, refused: turn.refused.into_inner() })
     }
 

@@ -92,6 +92,11 @@ impl Key {
         self.parts.iter().map(|p| p[0]).collect()
     }
 
+    /// The numbers of its columns.
+    pub(crate) fn describe(&self) -> String {
+        format!("key {:?}", self.parts)
+    }
+
     /// The keys of rows.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
         let columns = self.parts.iter().map(|part| first_not_null(rows, part)).collect::<Result<Vec<_>>>()?;

@@ -22,6 +22,10 @@
 //!   back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out is
 //!   compared with what came out before.
 //!
+//! What nodes keep, and the answer, lies in memory and goes to a [`StateStore`] in checkpoints: one commit each, with
+//! what changed since the last one and the caller's positions of the inputs. A dataflow that is compiled again takes
+//! up the last checkpoint ([`Dataflow::restore`]) and is given the deltas behind those positions.
+//!
 //! This crate knows plans, deltas and state. It does not know streams, logs, lakes or who asks.
 
 mod arrangement;
@@ -33,8 +37,10 @@ mod fragment;
 mod key;
 mod node;
 mod slot;
+mod store;
 
 pub use compile::{InputKind, ViewInput};
-pub use dataflow::{Answer, AnswerSnapshot, Dataflow, Refused, StepOutput};
+pub use dataflow::{Answer, AnswerSnapshot, CheckpointStats, Dataflow, Refused, StepOutput};
 pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
 pub use error::{Error, Result};
+pub use store::{Change, DiskOptions, DiskStore, DiskUse, MemoryStore, StateStore};

@@ -14,6 +14,7 @@
 
 mod index;
 mod pieces;
+mod save;
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ use crate::delta::{rows_of, weights_of};
 use crate::key::{EncodedRows, Key, RowEncoder};
 use crate::{Error, Result};
 use index::{KeyIndex, NO_ROW, RowIndex};
-use pieces::Pieces;
+use pieces::{Piece, Pieces};
+use save::Unsaved;
 
 /// Dead rows that are not worth a compaction.
 const FEW_DEAD: usize = 4096;
@@ -42,6 +44,8 @@ pub(crate) struct Arrangement {
     live_rows: usize,
     /// Finds a row by its content; absent where rows never go one by one.
     whole: Option<(RowEncoder, RowIndex)>,
+    /// What differs from the last checkpoint.
+    unsaved: Unsaved,
 }
 
 /// Rows found: `rows[i]` lies under the key of probe row `probe[i]`.
@@ -74,6 +78,7 @@ impl Arrangement {
             live: Vec::new(),
             live_rows: 0,
             whole,
+            unsaved: Unsaved::default(),
         })
     }
 
@@ -83,6 +88,17 @@ impl Arrangement {
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// The columns, those of the key, and whether rows can go one by one.
+    pub(crate) fn describe(&self) -> String {
+        let columns = self.schema().fields().iter().map(|f| {
+            let null = if f.is_nullable() { "" } else { " not null" };
+            format!("{} {}{null}", f.name(), f.data_type())
+        });
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let goes = if self.whole.is_some() { "; rows go" } else { "" };
+        format!("{columns}; {}{goes}", self.key.describe())
     }
 
     /// Rows that are there.
@@ -150,6 +166,7 @@ impl Arrangement {
             slot.rows = 1;
             while old != NO_ROW {
                 self.live_rows -= usize::from(clear(&mut self.live, old));
+                self.unsaved.row(old);
                 old = self.next[old as usize];
             }
         }
@@ -164,6 +181,7 @@ impl Arrangement {
             let mut row = self.index.leave(key);
             while row != NO_ROW {
                 self.live_rows -= usize::from(clear(&mut self.live, row));
+                self.unsaved.row(row);
                 row = self.next[row as usize];
             }
         }
@@ -205,7 +223,7 @@ impl Arrangement {
 
     /// Everything that is there now, as batches that later changes leave alone.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot { schema: Arc::clone(self.schema()), pieces: self.pieces.list(), live: self.live.clone() }
+        Snapshot { schema: Arc::clone(self.schema()), pieces: self.pieces.list().to_vec(), live: self.live.clone() }
     }
 
     /// Makes room for rows that are about to be pushed; gives the number of the first.
@@ -221,6 +239,7 @@ impl Arrangement {
         self.next.resize(end, NO_ROW);
         self.live.resize(end.div_ceil(64), 0);
         (base..end).for_each(|row| set(&mut self.live, row as u32));
+        self.unsaved.rows(base, end);
         if let Some((encoder, index)) = &mut self.whole {
             let bytes = encoder.encode(rows.columns(), rows.num_rows())?;
             (0..rows.num_rows()).for_each(|i| index.insert(bytes.row(i), (base + i) as u32));
@@ -254,6 +273,7 @@ impl Arrangement {
                 return Err(missing(rows, *i as usize));
             }
             clear(&mut self.live, *row);
+            self.unsaved.row(*row);
             self.live_rows -= 1;
             self.index.one_less(keys.row(*i as usize));
         }
@@ -266,12 +286,12 @@ impl Arrangement {
             return Ok(());
         }
         let living: Vec<RecordBatch> = self.snapshot().batches()?;
-        let schema = Arc::clone(self.schema());
-        self.pieces = Pieces::new(schema);
+        self.pieces.clear();
         self.index = KeyIndex::default();
         self.next = Vec::new();
         self.live = Vec::new();
         self.live_rows = 0;
+        self.unsaved.all();
         if let Some((_, index)) = &mut self.whole {
             *index = RowIndex::default();
         }
@@ -307,7 +327,7 @@ fn clear(bits: &mut [u64], row: u32) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) schema: SchemaRef,
-    pieces: Vec<(u32, RecordBatch)>,
+    pieces: Vec<(u32, Arc<Piece>)>,
     live: Vec<u64>,
 }
 
@@ -316,7 +336,8 @@ impl Snapshot {
     pub(crate) fn batches(self) -> Result<Vec<RecordBatch>> {
         let bits = Buffer::from_vec(self.live);
         let mut batches = Vec::with_capacity(self.pieces.len());
-        for (start, batch) in self.pieces {
+        for (start, piece) in self.pieces {
+            let batch = piece.batch().clone();
             let live = BooleanBuffer::new(bits.clone(), start as usize, batch.num_rows());
             match live.count_set_bits() {
                 0 => {}

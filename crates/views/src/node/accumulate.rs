@@ -148,6 +148,10 @@ impl Node for Accumulate {
         vec![self.child.as_ref()]
     }
 
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
+        vec![&mut self.child]
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         self.child.visit_state(visit)?;
         visit(&mut self.states)

@@ -108,6 +108,10 @@ impl Node for InnerJoin {
         vec![self.left.node.as_ref(), self.right.node.as_ref()]
     }
 
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
+        vec![&mut self.left.node, &mut self.right.node]
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         self.left.node.visit_state(visit)?;
         self.right.node.visit_state(visit)?;

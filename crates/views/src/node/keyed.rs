@@ -137,6 +137,10 @@ impl Node for Keyed {
         self.inputs.iter().map(|i| i.node.as_ref()).collect()
     }
 
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
+        self.inputs.iter_mut().map(|i| &mut i.node).collect()
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         for input in &mut self.inputs {
             input.node.visit_state(visit)?;

@@ -45,6 +45,10 @@ impl Node for Linear {
         self.children.iter().map(|c| c.as_ref()).collect()
     }
 
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
+        self.children.iter_mut().collect()
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         self.children.iter_mut().try_for_each(|child| child.visit_state(visit))
     }

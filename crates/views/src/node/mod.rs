@@ -63,6 +63,14 @@ pub(crate) trait Node: Send + Sync + std::fmt::Debug {
     fn describe(&self) -> Description;
     /// The nodes below.
     fn children(&self) -> Vec<&dyn Node>;
+    /// The nodes below, to be changed.
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>>;
     /// Visits what is kept by it and the nodes below, always in the same order.
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()>;
+    /// Visits the numbers that it and the nodes below keep beside arrangements (a watermark, a flag, a count), always
+    /// in the same order. Checkpoints hold them; what a node keeps and visits neither here nor above is lost with a
+    /// restart. A node without such numbers passes the visit on to the nodes below.
+    fn visit_values(&mut self, visit: &mut dyn FnMut(&mut i64)) {
+        self.children_mut().into_iter().for_each(|child| child.visit_values(visit));
+    }
 }

@@ -58,6 +58,10 @@ impl Node for Source {
         vec![]
     }
 
+    fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
+        vec![]
+    }
+
     fn visit_state(&mut self, _visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::world::check;
 
-const QUERIES: &[&str] = &[
+pub(crate) const QUERIES: &[&str] = &[
     // Linear.
     "SELECT id, a + 1 AS b, upper(t) AS u FROM s WHERE k > 2",
     "SELECT id, CASE WHEN flag THEN 'yes' WHEN flag IS NULL THEN 'unknown' ELSE 'no' END AS f FROM c",

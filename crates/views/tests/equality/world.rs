@@ -31,7 +31,7 @@ pub(crate) fn schema() -> SchemaRef {
     ]))
 }
 
-fn rows(random: &mut StdRng, n: usize, next_id: &mut i64) -> RecordBatch {
+pub(crate) fn rows(random: &mut StdRng, n: usize, next_id: &mut i64) -> RecordBatch {
     let mut maybe = |p: f64| !random.random_bool(p);
     let present: Vec<[bool; 6]> =
         (0..n).map(|_| [maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1)]).collect();
@@ -104,13 +104,21 @@ fn rounded(cell: String) -> String {
     }
 }
 
-/// Runs `sql` as a dataflow over `steps` random changes and compares it with its batch answer now and then.
-pub(crate) async fn check(sql: &str, seed: u64, steps: usize) -> Result<(), String> {
-    let mut flow = compile(sql).await.map_err(|e| format!("{sql}\nis refused: {e}"))?;
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut tables: Vec<Vec<RecordBatch>> = vec![vec![]; TABLES.len()];
-    let mut next_id = 0;
-    for step in 0..steps {
+/// The tables' rows, and how they change.
+pub(crate) struct World {
+    pub(crate) random: StdRng,
+    pub(crate) tables: Vec<Vec<RecordBatch>>,
+    next_id: i64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), tables: vec![vec![]; TABLES.len()], next_id: 0 }
+    }
+
+    /// Changes the tables: gives each one's delta.
+    pub(crate) fn change(&mut self) -> Vec<Vec<RecordBatch>> {
+        let Self { random, tables, next_id } = self;
         let mut deltas: Vec<Vec<RecordBatch>> = vec![vec![]; TABLES.len()];
         for (i, table) in tables.iter_mut().enumerate() {
             if random.random_bool(0.3) {
@@ -118,26 +126,41 @@ pub(crate) async fn check(sql: &str, seed: u64, steps: usize) -> Result<(), Stri
             }
             if i >= 2 && !table.is_empty() && random.random_bool(0.5) {
                 let all = concat_batches(&schema(), table.iter()).unwrap();
-                let (gone, kept) = parted(&mut random, &all);
+                let (gone, kept) = parted(random, &all);
                 deltas[i].push(weighted(&gone, -1).unwrap());
                 *table = vec![kept];
             }
             let n = [0, 1, 3, 20][random.random_range(0..4)];
-            let new = rows(&mut random, n, &mut next_id);
+            let new = rows(random, n, next_id);
             deltas[i].push(weighted(&new, 1).unwrap());
             table.push(new);
         }
-        let inputs = flow.inputs().iter().map(|input| {
-            let i = TABLES.iter().position(|t| *t == input.table.table()).unwrap();
-            deltas[i].clone()
-        });
-        let inputs = inputs.collect();
+        deltas
+    }
+}
+
+/// The deltas of the tables that a dataflow reads.
+pub(crate) fn inputs_of(flow: &Dataflow, deltas: &[Vec<RecordBatch>]) -> Vec<Vec<RecordBatch>> {
+    let inputs = flow.inputs().iter().map(|input| {
+        let i = TABLES.iter().position(|t| *t == input.table.table()).unwrap();
+        deltas[i].clone()
+    });
+    inputs.collect()
+}
+
+/// Runs `sql` as a dataflow over `steps` random changes and compares it with its batch answer now and then.
+pub(crate) async fn check(sql: &str, seed: u64, steps: usize) -> Result<(), String> {
+    let mut flow = compile(sql).await.map_err(|e| format!("{sql}\nis refused: {e}"))?;
+    let mut world = World::new(seed);
+    for step in 0..steps {
+        let deltas = world.change();
+        let inputs = inputs_of(&flow, &deltas);
         let output = flow.step(inputs).await.map_err(|e| format!("{sql}\nseed {seed}, step {step}: {e}"))?;
         if !output.refused.is_empty() {
             return Err(format!("{sql}\nseed {seed}, step {step}: {:?}", output.refused));
         }
-        if random.random_bool(0.4) || step + 1 == steps {
-            compare(sql, &flow, &tables)
+        if world.random.random_bool(0.4) || step + 1 == steps {
+            compare(sql, &flow, &world.tables)
                 .await
                 .map_err(|e| format!("{e}\nseed {seed}, step {step}\n{}", flow.explain()))?;
         }
@@ -153,7 +176,7 @@ fn parted(random: &mut StdRng, all: &RecordBatch) -> (RecordBatch, RecordBatch) 
     (part(&goes), part(&stays))
 }
 
-async fn compare(sql: &str, flow: &Dataflow, tables: &[Vec<RecordBatch>]) -> Result<(), String> {
+pub(crate) async fn compare(sql: &str, flow: &Dataflow, tables: &[Vec<RecordBatch>]) -> Result<(), String> {
     let batch = context(tables).sql(sql).await.unwrap().collect().await.map_err(|e| e.to_string())?;
     let (expected, found) = (texts(&batch), texts(&flow.answer().snapshot().batches().unwrap()));
     if expected == found {

@@ -1,0 +1,252 @@
+//! Owns what a checkpoint keeps of an arrangement, and the way back.
+//!
+//! ```text
+//! a <arrangement>           rows 8, living rows 8, next id 8, then per piece: id 8, first row 4, rows 4
+//! p <arrangement> <id>      a piece: an Arrow IPC stream of one batch
+//! l <arrangement> <page>    which of the rows page × 8192 and on are alive, a bit each
+//! ```
+//!
+//! Pieces are never changed, so a checkpoint writes those that came since the last one, removes those that were merged
+//! or compacted away, and writes the pages of bits in which a row came or went. Keys, chains and the index by content
+//! are made again from the rows: rows are entered in the order of their numbers, so each key's rows keep theirs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use bytes::Bytes;
+
+use super::{Arrangement, is_set};
+use crate::delta::conform;
+use crate::store::{Change, StateStore};
+use crate::{Error, Result};
+
+/// Rows whose bits are written together.
+const PAGE_ROWS: usize = 8192;
+const PAGE_WORDS: usize = PAGE_ROWS / 64;
+const HEAD: usize = 24;
+const ENTRY: usize = 16;
+
+/// How an arrangement differs from what the store has.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved {
+    /// Pages in which bits changed.
+    pages: Vec<bool>,
+    changed: bool,
+    /// Pieces that the store has, or may have after a commit that failed.
+    stored: BTreeSet<u64>,
+    /// Pieces of which the last checkpoint is certain.
+    certain: BTreeSet<u64>,
+    /// Pages that the store may have.
+    stored_pages: usize,
+}
+
+impl Unsaved {
+    /// A row went.
+    pub(super) fn row(&mut self, row: u32) {
+        self.changed = true;
+        let page = row as usize / PAGE_ROWS;
+        if page >= self.pages.len() {
+            self.pages.resize(page + 1, false);
+        }
+        self.pages[page] = true;
+    }
+
+    /// Rows came.
+    pub(super) fn rows(&mut self, begin: usize, end: usize) {
+        (begin / PAGE_ROWS..end.div_ceil(PAGE_ROWS)).for_each(|page| self.row((page * PAGE_ROWS) as u32));
+    }
+
+    /// All rows got other numbers.
+    pub(super) fn all(&mut self) {
+        self.changed = true;
+        self.pages.clear();
+    }
+}
+
+impl Arrangement {
+    /// Adds what the store has to change.
+    pub(crate) fn changes(&mut self, number: u32, changes: &mut Vec<Change>) -> Result<()> {
+        if !self.unsaved.changed {
+            return Ok(());
+        }
+        let present: BTreeSet<u64> = self.pieces.list().iter().map(|(_, piece)| piece.id).collect();
+        for (_, piece) in self.pieces.list() {
+            if !self.unsaved.certain.contains(&piece.id) {
+                changes.push((piece_key(number, piece.id), Some(encode(piece.batch())?)));
+            }
+        }
+        changes.extend(self.unsaved.stored.difference(&present).map(|id| (piece_key(number, *id), None)));
+        self.unsaved.stored.extend(present);
+        let pages = self.live.len().div_ceil(PAGE_WORDS);
+        for (page, words) in self.live.chunks(PAGE_WORDS).enumerate() {
+            if self.unsaved.pages.get(page) == Some(&true) {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                changes.push((page_key(number, page), Some(bytes.into())));
+            }
+        }
+        changes.extend((pages..self.unsaved.stored_pages).map(|page| (page_key(number, page), None)));
+        self.unsaved.stored_pages = self.unsaved.stored_pages.max(pages);
+        changes.push((list_key(number), Some(self.list())));
+        Ok(())
+    }
+
+    /// The changes are in the store.
+    pub(crate) fn saved(&mut self) {
+        if !self.unsaved.changed {
+            return;
+        }
+        let pieces: BTreeSet<u64> = self.pieces.list().iter().map(|(_, piece)| piece.id).collect();
+        let stored_pages = self.live.len().div_ceil(PAGE_WORDS);
+        self.unsaved =
+            Unsaved { stored: pieces.clone(), certain: pieces, stored_pages, pages: Vec::new(), changed: false };
+    }
+
+    fn list(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(HEAD + ENTRY * self.pieces.list().len());
+        for number in [self.next.len() as u64, self.live_rows as u64, self.pieces.next_id()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for (start, piece) in self.pieces.list() {
+            bytes.extend_from_slice(&piece.id.to_le_bytes());
+            bytes.extend_from_slice(&start.to_le_bytes());
+            bytes.extend_from_slice(&(piece.batch().num_rows() as u32).to_le_bytes());
+        }
+        bytes.into()
+    }
+
+    /// Fills an empty arrangement with what the store has.
+    pub(crate) fn restore(&mut self, number: u32, store: &dyn StateStore) -> Result<()> {
+        // An arrangement that never had a row was never written.
+        let Some(list) = store.get(&list_key(number))? else { return Ok(()) };
+        let list = SavedList::decode(&list).ok_or_else(|| unusable(number, "its list of pieces is not whole"))?;
+        self.restore_live(number, &list, store)?;
+        for piece in &list.pieces {
+            let key = piece_key(number, piece.id);
+            let bytes = store.get(&key)?.ok_or_else(|| unusable(number, format!("piece {} is missing", piece.id)))?;
+            let batch = decode(bytes, self.schema())
+                .map_err(|e| unusable(number, format!("piece {} cannot be read: {e}", piece.id)))?;
+            if batch.num_rows() != piece.rows as usize || self.next.len() != piece.start as usize {
+                return Err(unusable(number, format!("piece {} does not fit its place", piece.id)));
+            }
+            self.enter(&batch)?;
+            self.pieces.append(piece.id, batch);
+        }
+        if self.next.len() as u64 != list.rows || self.live_rows as u64 != list.live_rows {
+            return Err(unusable(number, "rows are missing"));
+        }
+        self.pieces.reserve_ids(list.next_id);
+        self.unsaved.changed = true;
+        self.saved();
+        Ok(())
+    }
+
+    fn restore_live(&mut self, number: u32, list: &SavedList, store: &dyn StateStore) -> Result<()> {
+        let words = (list.rows as usize).div_ceil(64);
+        for page in 0..words.div_ceil(PAGE_WORDS) {
+            let bytes = store.get(&page_key(number, page))?;
+            let bytes = bytes.ok_or_else(|| unusable(number, format!("page {page} of its rows is missing")))?;
+            let wanted = PAGE_WORDS.min(words - page * PAGE_WORDS);
+            let (read, rest) = bytes.as_chunks::<8>();
+            if read.len() != wanted || !rest.is_empty() {
+                return Err(unusable(number, format!("page {page} of its rows has another length")));
+            }
+            self.live.extend(read.iter().map(|word| u64::from_le_bytes(*word)));
+        }
+        Ok(())
+    }
+
+    /// Makes the living rows of the next piece findable.
+    fn enter(&mut self, batch: &RecordBatch) -> Result<()> {
+        let base = self.next.len() as u32;
+        let keys = self.key.encode(batch)?;
+        let contents = match &self.whole {
+            Some((encoder, _)) => Some(encoder.encode(batch.columns(), batch.num_rows())?),
+            None => None,
+        };
+        self.next.resize(self.next.len() + batch.num_rows(), super::NO_ROW);
+        for i in 0..batch.num_rows() {
+            let row = base + i as u32;
+            if !is_set(&self.live, row) {
+                continue;
+            }
+            let slot = self.index.enter(keys.row(i));
+            self.next[row as usize] = slot.first;
+            slot.first = row;
+            slot.rows += 1;
+            self.live_rows += 1;
+            if let (Some((_, index)), Some(contents)) = (&mut self.whole, &contents) {
+                index.insert(contents.row(i), row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the store says of an arrangement's pieces.
+struct SavedList {
+    rows: u64,
+    live_rows: u64,
+    next_id: u64,
+    pieces: Vec<SavedPiece>,
+}
+
+struct SavedPiece {
+    id: u64,
+    start: u32,
+    rows: u32,
+}
+
+impl SavedList {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, entries) = bytes.split_at_checked(HEAD)?;
+        let (head, _) = head.as_chunks::<8>();
+        let (entries, rest) = entries.as_chunks::<ENTRY>();
+        let pieces = entries.iter().map(|entry| {
+            let number = u128::from_le_bytes(*entry);
+            SavedPiece { id: number as u64, start: (number >> 64) as u32, rows: (number >> 96) as u32 }
+        });
+        rest.is_empty().then(|| Self {
+            rows: u64::from_le_bytes(head[0]),
+            live_rows: u64::from_le_bytes(head[1]),
+            next_id: u64::from_le_bytes(head[2]),
+            pieces: pieces.collect(),
+        })
+    }
+}
+
+fn unusable(number: u32, reason: impl Into<String>) -> Error {
+    Error::State { node: format!("arrangement {number}"), reason: reason.into() }
+}
+
+fn list_key(number: u32) -> Vec<u8> {
+    [b"a".as_slice(), &number.to_be_bytes()].concat()
+}
+
+fn piece_key(number: u32, id: u64) -> Vec<u8> {
+    [b"p".as_slice(), &number.to_be_bytes(), &id.to_be_bytes()].concat()
+}
+
+fn page_key(number: u32, page: usize) -> Vec<u8> {
+    [b"l".as_slice(), &number.to_be_bytes(), &(page as u32).to_be_bytes()].concat()
+}
+
+fn encode(batch: &RecordBatch) -> Result<Bytes> {
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options)?;
+    writer.write(batch)?;
+    Ok(writer.into_inner()?.into())
+}
+
+fn decode(bytes: Bytes, schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut buffer = Buffer::from(bytes);
+    let mut decoder = StreamDecoder::new();
+    let batch = decoder.decode(&mut buffer)?;
+    let batch = batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema)));
+    conform(&batch, schema)
+}

@@ -1,0 +1,220 @@
+//! Owns checkpoints: a dataflow's state in a store, and a dataflow from it.
+//!
+//! A checkpoint is one commit of the store, so it is there whole or not at all, and holds everything that a step may
+//! change: the arrangements of the nodes and the answer's (what is written of them, and what is not written again: the
+//! head of `arrangement/save.rs`), the nodes' small values, how many steps there were, and the caller's `meta`, in which
+//! the positions of the inputs belong. Whoever restores it gives the dataflow the deltas behind those positions again.
+//!
+//! # Format, version 1
+//!
+//! Keys begin with a letter, numbers in keys are big endian, so that they sort; numbers in values are little endian.
+//!
+//! ```text
+//! m                 format version 2, zero 2, arrangements 4, steps 8, small values 4, length of meta 4;
+//!                   the small values, 8 each; meta
+//! q                 the query: what EXPLAIN says, its inputs, and the columns and keys of its arrangements, as text
+//! a, p, l           arrangements, numbered as Node::visit_state visits them; the answer's is the last
+//! ```
+//!
+//! A checkpoint of another format version or of another query is refused, with the first line in which the queries
+//! differ. A change of what nodes keep, or in which order they are visited, changes the format version when the text
+//! does not show it.
+//!
+//! The first checkpoint of a dataflow that was not restored removes whatever lies in the store.
+
+use bytes::Bytes;
+
+use super::Dataflow;
+use crate::arrangement::Arrangement;
+use crate::store::{Change, StateStore};
+use crate::{Error, Result};
+
+const FORMAT: u16 = 1;
+const META: &[u8] = b"m";
+const QUERY: &[u8] = b"q";
+const HEAD: usize = 24;
+
+/// What a checkpoint came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CheckpointStats {
+    /// Values written.
+    pub written: usize,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// Values removed.
+    pub removed: usize,
+}
+
+/// How far a dataflow is, as far as checkpoints care.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Whether the store has a checkpoint of this dataflow.
+    in_store: bool,
+    /// Whether a step was begun and not ended: then its state is worth nothing.
+    within_step: bool,
+}
+
+impl Progress {
+    pub(super) fn begin_step(&mut self) {
+        self.within_step = true;
+    }
+
+    pub(super) fn end_step(&mut self) {
+        self.within_step = false;
+    }
+}
+
+impl Dataflow {
+    /// Writes what changed since the last checkpoint, and `meta`, in one commit. It is always the same store; after an
+    /// error the checkpoint may be tried again. [`StateStore::sync`] is the caller's to call.
+    pub fn checkpoint(&mut self, store: &dyn StateStore, meta: &[u8]) -> Result<CheckpointStats> {
+        if self.progress.within_step {
+            return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
+        }
+        let mut changes = Vec::new();
+        if !self.progress.in_store {
+            changes.extend(store.keys(b"")?.into_iter().map(|key| (key, None)));
+            changes.push((QUERY.to_vec(), Some(self.query().into())));
+        }
+        let mut arrangements = 0;
+        self.visit(&mut |number, kept| {
+            arrangements = number + 1;
+            kept.changes(number, &mut changes)
+        })?;
+        changes.push((META.to_vec(), Some(self.meta(arrangements, meta))));
+        let stats = CheckpointStats::of(&changes);
+        store.commit(changes)?;
+        self.progress.in_store = true;
+        self.visit(&mut |_, kept| {
+            kept.saved();
+            Ok(())
+        })?;
+        Ok(stats)
+    }
+
+    /// Takes over the state of the last checkpoint and gives its `meta`; `None` if the store has none. Only for a
+    /// dataflow as it was compiled; after an error it can't be used any more.
+    pub fn restore(&mut self, store: &dyn StateStore) -> Result<Option<Vec<u8>>> {
+        if self.steps > 0 || self.progress.in_store {
+            return Err(state("it is in use already; restore into a newly compiled one"));
+        }
+        let Some(saved) = store.get(META)? else { return Ok(None) };
+        let saved = Saved::decode(&saved)?;
+        let query = store.get(QUERY)?.unwrap_or_default();
+        if let Some(difference) = difference(&String::from_utf8_lossy(&query), &self.query()) {
+            return Err(state(format!("it belongs to another query: {difference}")));
+        }
+        self.progress.begin_step();
+        let mut arrangements = 0;
+        self.visit(&mut |number, kept| {
+            arrangements = number + 1;
+            kept.restore(number, store)
+        })?;
+        let mut values = saved.values.iter();
+        let mut missing = false;
+        self.root.visit_values(&mut |value| match values.next() {
+            Some(saved) => *value = *saved,
+            None => missing = true,
+        });
+        if missing || values.next().is_some() || arrangements != saved.arrangements {
+            return Err(state("it was written by nodes that keep other things"));
+        }
+        self.steps = saved.steps;
+        self.progress.in_store = true;
+        self.progress.end_step();
+        Ok(Some(saved.meta))
+    }
+
+    /// Visits everything that is kept under keys: the nodes' in their order, then the answer.
+    fn visit(&mut self, visit: &mut dyn FnMut(u32, &mut Arrangement) -> Result<()>) -> Result<()> {
+        let mut number = 0;
+        self.root.visit_state(&mut |kept| {
+            number += 1;
+            visit(number - 1, kept)
+        })?;
+        visit(number, &mut self.answer.rows.write())
+    }
+
+    fn meta(&mut self, arrangements: u32, meta: &[u8]) -> Bytes {
+        let mut values = Vec::new();
+        self.root.visit_values(&mut |value| values.push(*value));
+        let mut bytes = Vec::with_capacity(HEAD + 8 * values.len() + meta.len());
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&arrangements.to_le_bytes());
+        bytes.extend_from_slice(&self.steps.to_le_bytes());
+        bytes.extend_from_slice(&(values.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+        values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        bytes.extend_from_slice(meta);
+        bytes.into()
+    }
+
+    /// What the state belongs to.
+    fn query(&mut self) -> String {
+        let mut text = self.explain();
+        for input in &self.inputs {
+            text.push_str(&format!("reads {} ({:?})\n", input.table, input.kind));
+        }
+        let described = self.visit(&mut |number, kept| {
+            text.push_str(&format!("{number}: {}\n", kept.describe()));
+            Ok(())
+        });
+        debug_assert!(described.is_ok(), "describing does not fail");
+        text
+    }
+}
+
+impl CheckpointStats {
+    fn of(changes: &[Change]) -> Self {
+        let values = changes.iter().filter_map(|(_, value)| value.as_ref());
+        let written = values.clone().count();
+        let written_bytes = values.map(|value| value.len() as u64).sum();
+        Self { written, written_bytes, removed: changes.len() - written }
+    }
+}
+
+/// The value under [`META`].
+struct Saved {
+    arrangements: u32,
+    steps: u64,
+    values: Vec<i64>,
+    meta: Vec<u8>,
+}
+
+impl Saved {
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let format = bytes.first_chunk().map_or(0, |version| u16::from_le_bytes(*version));
+        if format != FORMAT {
+            return Err(state(format!("its format is {format}, this version of millstream reads format {FORMAT}")));
+        }
+        Self::decode_format_1(bytes).ok_or_else(|| state("its head is not whole"))
+    }
+
+    fn decode_format_1(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let (words, _) = head.as_chunks::<4>();
+        let word = |i: usize| u32::from_le_bytes(words[i]);
+        let (values, meta) = rest.split_at_checked(8 * word(4) as usize)?;
+        let values = values.as_chunks::<8>().0.iter().map(|value| i64::from_le_bytes(*value)).collect();
+        let steps = u64::from(word(2)) | u64::from(word(3)) << 32;
+        let whole = meta.len() == word(5) as usize;
+        whole.then(|| Self { arrangements: word(1), steps, values, meta: meta.to_vec() })
+    }
+}
+
+/// The first line in which two queries differ.
+fn difference(stored: &str, own: &str) -> Option<String> {
+    if stored == own {
+        return None;
+    }
+    let lines = stored.lines().zip(own.lines()).find(|(stored, own)| stored != own);
+    Some(match lines {
+        Some((stored, own)) => format!("it has \"{}\" where this one has \"{}\"", stored.trim(), own.trim()),
+        None => "one of them keeps more than the other".to_owned(),
+    })
+}
+
+fn state(reason: impl Into<String>) -> Error {
+    Error::State { node: "a checkpoint".into(), reason: reason.into() }
+}
