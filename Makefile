@@ -6,10 +6,10 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug/millstream
 VENV := $(abspath $(CARGO_TARGET_DIR))/venv
 
-.PHONY: help demo build test lint fmt bench soak fuzz slt need-cargo need-cc need-python
+.PHONY: help demo build test lint fmt bench soak soak-views fuzz slt need-cargo need-cc need-python
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build ## replay real flights and answer questions about them (ARGS=--once exits afterwards)
 	@$(BIN) demo $(ARGS)
@@ -40,6 +40,9 @@ bench: need-cargo need-cc need-python ## speed, against limits and peers; writes
 
 soak: need-cargo need-cc ## the crash test without end; stop it with Ctrl-C
 	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture
+
+soak-views: need-cargo need-cc ## random queries over random changes without end; stops at a difference, or with Ctrl-C
+	@MILLSTREAM_CASES=0 cargo test --locked --package millstream --package millstream-views --test equality random -- --nocapture
 
 fuzz: need-cargo need-cc ## the fuzz targets, a minute each (ARGS=-max_total_time=… for longer)
 	@scripts/fuzz.sh $(ARGS)

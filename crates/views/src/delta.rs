@@ -38,6 +38,21 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
 }
 
+/// The rows of these numbers, in this order.
+pub(crate) fn taken(rows: &RecordBatch, numbers: &[u32]) -> Result<RecordBatch> {
+    if rows.num_columns() == 0 {
+        return Ok(without_columns(&rows.schema(), numbers.len()));
+    }
+    Ok(take_record_batch(rows, &UInt32Array::from(numbers.to_vec()))?)
+}
+
+/// That many rows of no columns: such are counted only.
+pub(crate) fn without_columns(schema: &SchemaRef, rows: usize) -> RecordBatch {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), vec![], &options);
+    batch.expect("a schema without fields has no columns")
+}
+
 /// The rows without their weights.
 pub(crate) fn rows_of(delta: &RecordBatch) -> Result<RecordBatch> {
     let columns: Vec<usize> = (0..delta.num_columns() - 1).collect();
@@ -81,8 +96,8 @@ pub fn consolidate(schema: &SchemaRef, deltas: &[RecordBatch]) -> Result<RecordB
         return Ok(all);
     }
     let kept: (Vec<u32>, Vec<i64>) = firsts.into_iter().zip(sums).filter(|(_, w)| *w != 0).unzip();
-    let taken = take_record_batch(&rows_of(&all)?, &UInt32Array::from(kept.0))?;
-    with_weights(&taken, Int64Array::from(kept.1)).and_then(|batch| conform(&batch, schema))
+    let rows = taken(&rows_of(&all)?, &kept.0)?;
+    with_weights(&rows, Int64Array::from(kept.1)).and_then(|batch| conform(&batch, schema))
 }
 
 /// The rows of a delta whose weight is positive, as often as it says; refuses nothing: other rows are left out.
@@ -95,7 +110,7 @@ pub(crate) fn repeated(delta: &RecordBatch) -> Result<RecordBatch> {
     for (i, w) in weights.values().iter().enumerate() {
         indices.extend(std::iter::repeat_n(i as u32, (*w).max(0) as usize));
     }
-    Ok(take_record_batch(&rows_of(delta)?, &UInt32Array::from(indices))?)
+    taken(&rows_of(delta)?, &indices)
 }
 
 #[cfg(test)]

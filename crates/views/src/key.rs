@@ -5,6 +5,7 @@ use arrow::compute::is_not_null;
 use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
+use datafusion::common::utils::normalize_float_zero;
 
 use crate::{Error, Result};
 
@@ -99,7 +100,9 @@ impl Key {
 
     /// The keys of rows.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
-        let columns = self.parts.iter().map(|part| first_not_null(rows, part)).collect::<Result<Vec<_>>>()?;
+        // As keys 0.0 and -0.0 are one, as they are for the engine's joins and groups.
+        let column = |part: &Vec<usize>| first_not_null(rows, part).map(|c| normalize_float_zero(&c));
+        let columns = self.parts.iter().map(column).collect::<Result<Vec<_>>>()?;
         self.encoder.encode(&columns, rows.num_rows())
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::Result;
-use crate::delta::conform;
+use crate::delta::{conform, taken, without_columns};
 
 /// Pieces up to this many rows are merged with their neighbours.
 const PIECE_ROWS: usize = 16 * 1024;
@@ -110,7 +110,10 @@ impl Pieces {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
         if let [(_, only)] = self.list.as_slice() {
-            return Ok(take_record_batch(only.batch(), &UInt32Array::from(rows.to_vec()))?);
+            return taken(only.batch(), rows);
+        }
+        if self.schema.fields().is_empty() {
+            return Ok(without_columns(&self.schema, rows.len()));
         }
         // Only pieces that are needed take part: there may be thousands.
         let mut used = vec![usize::MAX; self.list.len()];
@@ -127,8 +130,8 @@ impl Pieces {
             places.push((used[near], (row - start) as usize));
         }
         if let [only] = batches.as_slice() {
-            let taken: Vec<u32> = places.iter().map(|(_, i)| *i as u32).collect();
-            return Ok(take_record_batch(only, &UInt32Array::from(taken))?);
+            let places: Vec<u32> = places.iter().map(|(_, i)| *i as u32).collect();
+            return taken(only, &places);
         }
         Ok(interleave_record_batch(&batches, &places)?)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::expr::GroupingSet;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Union, lit};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Union, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::scalar::ScalarValue;
@@ -89,11 +89,16 @@ fn grouping_sets_apart(aggregate: &Aggregate, sets: &GroupingSet) -> Result<Logi
     let all: Vec<Expr> = sets.distinct_expr().into_iter().cloned().collect();
     let mut inputs = Vec::new();
     for set in enumerated(sets) {
-        let one = LogicalPlan::Aggregate(Aggregate::try_new(
-            Arc::clone(&aggregate.input),
-            set.clone(),
-            aggregate.aggr_expr.clone(),
-        )?);
+        let set = each_once(set);
+        let one = if set.is_empty() && aggregate.aggr_expr.is_empty() {
+            LogicalPlanBuilder::empty(true).build()?
+        } else {
+            LogicalPlan::Aggregate(Aggregate::try_new(
+                Arc::clone(&aggregate.input),
+                set.clone(),
+                aggregate.aggr_expr.clone(),
+            )?)
+        };
         inputs.push(Arc::new(set_as_row(aggregate, &all, &set, one)?));
     }
     Ok(LogicalPlan::Union(Union { inputs, schema: Arc::clone(&aggregate.schema) }))
@@ -122,6 +127,17 @@ fn set_as_row(aggregate: &Aggregate, all: &[Expr], set: &[Expr], one: LogicalPla
         exprs.push(named(Expr::Column(column(&grouped, set.len() + n)), all.len() + 1 + n));
     }
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(one))?))
+}
+
+/// The expressions without those that come again: a group has a column once.
+fn each_once(exprs: Vec<Expr>) -> Vec<Expr> {
+    let mut once: Vec<Expr> = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        if !once.contains(&expr) {
+            once.push(expr);
+        }
+    }
+    once
 }
 
 fn enumerated(sets: &GroupingSet) -> Vec<Vec<Expr>> {

@@ -95,8 +95,10 @@ impl Accumulate {
     /// The new states of the groups that the delta touches, one row each.
     async fn touched(&mut self, partial: RecordBatch, old: &RecordBatch, turn: &Turn) -> Result<RecordBatch> {
         let schema = Arc::clone(self.states.schema());
-        // A partial run over one batch has each group once; more of them, or kept states, have to be merged.
-        let merged = self.reduce.run(vec![vec![old.clone(), partial]], &turn.context).await?;
+        // A partial run over one batch has each group once; more of them, or kept states, have to be merged. Some
+        // aggregates can't merge nothing.
+        let states = [old.clone(), partial].into_iter().filter(|b| b.num_rows() > 0).collect();
+        let merged = self.reduce.run(vec![states], &turn.context).await?;
         let merged: Vec<RecordBatch> = merged.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;
         Ok(concat_batches(&schema, &merged)?)
     }
@@ -114,7 +116,9 @@ impl Node for Accumulate {
         let partials = if begins && rows.is_empty() {
             self.partial.run(vec![vec![]], &turn.context).await?
         } else {
-            run_by_row(&mut self.partial, vec![rows], turn).await?
+            let partials = run_by_row(&mut self.partial, vec![rows], turn).await?;
+            // Every row may have been refused.
+            if begins && partials.is_empty() { self.partial.run(vec![vec![]], &turn.context).await? } else { partials }
         };
         let schema = Arc::clone(self.states.schema());
         let partials: Vec<RecordBatch> = partials.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;

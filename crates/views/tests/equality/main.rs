@@ -3,6 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cases;
 mod fixed;
+mod grammar;
+mod history;
+mod outcome;
+mod random;
 mod restart;
+mod shrink;
 mod world;

@@ -8,7 +8,9 @@ use millstream_views::{Change, Dataflow, DiskOptions, DiskStore, Error, MemorySt
 use rand::Rng;
 
 use crate::fixed::QUERIES;
-use crate::world::{World, compare, compile, inputs_of, rows};
+use crate::history::World;
+use crate::outcome::{compare, compile, inputs_of};
+use crate::world::rows;
 
 /// A store of which the `fails_at`-th operation fails: a commit does so before or after it took place.
 #[derive(Debug, Default)]
@@ -87,7 +89,7 @@ async fn check_with_restarts(sql: &str, seed: u64, steps: usize, store: &dyn Sta
         }
         if world.random.random_bool(0.3) || step + 1 == steps {
             flow = restarted(sql, store, &deltas).await.map_err(told)?;
-            let compared = compare(sql, &flow, &world.tables).await;
+            let compared = compare(sql, &flow, &world).await;
             compared.map_err(|e| format!("{e}\nseed {seed}, step {step}, restarted\n{}", flow.explain()))?;
         }
     }
@@ -121,7 +123,7 @@ async fn a_dataflow_goes_on_from_files() {
             if world.random.random_bool(0.7) {
                 flow.checkpoint(&store, &position(step + 1)).unwrap();
             }
-            compare(sql, &flow, &world.tables).await.unwrap();
+            compare(sql, &flow, &world).await.unwrap();
         }
     }
 }
@@ -147,10 +149,10 @@ async fn whatever_operation_of_the_store_fails_nothing_is_lost() {
                         Err(_) => restarted(sql, &store, &deltas).await.unwrap(),
                     };
                 }
-                compare(sql, &flow, &world.tables).await.unwrap();
+                compare(sql, &flow, &world).await.unwrap();
             }
             let flow = restarted(sql, &store.store, &deltas).await.unwrap();
-            compare(sql, &flow, &world.tables).await.unwrap();
+            compare(sql, &flow, &world).await.unwrap();
             if store.operations.load(Ordering::Relaxed) <= fails_at {
                 break;
             }
@@ -188,7 +190,7 @@ async fn a_checkpoint_without_changes_moves_the_positions_alone() {
     assert!(stats.written_bytes < 100, "{stats:?}");
     let mut again = compile(sql).await.unwrap();
     assert_eq!(again.restore(&store).unwrap(), Some(b"two".to_vec()));
-    compare(sql, &again, &world.tables).await.unwrap();
+    compare(sql, &again, &world).await.unwrap();
 }
 
 #[tokio::test]
@@ -202,14 +204,14 @@ async fn a_step_that_touches_ten_of_100_000_keys_writes_little() {
         let store = MemoryStore::default();
         let mut world = World::new(5);
         let mut flow = compile(sql).await.unwrap();
-        let all = weighted(&rows(&mut world.random, 100_000, &mut 0), 1).unwrap();
+        let all = weighted(&rows(&mut world.random, 0, &(0..100_000).collect::<Vec<_>>()), 1).unwrap();
         flow.step(flow.inputs().iter().map(|_| vec![all.clone()]).collect()).await.unwrap();
         let whole = flow.checkpoint(&store, b"").unwrap();
         assert!(whole.written_bytes > 1_000_000, "{sql}: {whole:?}");
         for _ in 0..5 {
             for _ in 0..10 {
-                let mut id = world.random.random_range(0..100_000);
-                let one = weighted(&rows(&mut world.random, 1, &mut id), 1).unwrap();
+                let id = world.random.random_range(0..100_000);
+                let one = weighted(&rows(&mut world.random, 0, &[id]), 1).unwrap();
                 flow.step(flow.inputs().iter().map(|_| vec![one.clone()]).collect()).await.unwrap();
             }
             let stats = flow.checkpoint(&store, b"").unwrap();

@@ -1,189 +1,136 @@
-//! Owns the tables of the tests, their random changes, and the comparison of a dataflow with plain DataFusion.
+//! Owns the tables of the tests and the random values of their columns.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch,
+    StringArray, StructArray, TimestampMicrosecondArray,
 };
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use millstream_views::{Dataflow, Error, InputKind, weighted};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
+use millstream_views::InputKind;
+use rand::Rng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-/// The tables: `s` and `p` only grow, `c` and `d` change.
-pub(crate) const TABLES: [&str; 4] = ["s", "p", "c", "d"];
+/// The tables. `id` tells the rows of a table apart; `g` and `w` have none, and hold equal rows.
+pub(crate) const TABLES: [&str; 7] = ["s", "p", "g", "c", "d", "w", "e"];
 
-pub(crate) fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("k", DataType::Int32, true),
-        Field::new("a", DataType::Int64, true),
-        Field::new("x", DataType::Float64, true),
-        Field::new("t", DataType::Utf8, true),
-        Field::new("flag", DataType::Boolean, true),
-        Field::new("day", DataType::Date32, true),
-        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-    ]))
+/// Whether rows of the table only come.
+pub(crate) fn grows(table: usize) -> bool {
+    table < 3
 }
 
-pub(crate) fn rows(random: &mut StdRng, n: usize, next_id: &mut i64) -> RecordBatch {
-    let mut maybe = |p: f64| !random.random_bool(p);
-    let present: Vec<[bool; 6]> =
-        (0..n).map(|_| [maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1), maybe(0.1)]).collect();
-    let ids: Vec<i64> = (0..n as i64).map(|i| *next_id + i).collect();
-    *next_id += n as i64;
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(ids)),
-        Arc::new(Int32Array::from_iter(present.iter().map(|p| p[0].then(|| random.random_range(0..6))))),
-        Arc::new(Int64Array::from_iter(present.iter().map(|p| p[1].then(|| random.random_range(-20..100))))),
-        // Quarters add up exactly.
-        Arc::new(Float64Array::from_iter(
-            present.iter().map(|p| p[2].then(|| f64::from(random.random_range(-80..80)) / 4.0)),
-        )),
-        Arc::new(StringArray::from_iter(
-            present.iter().map(|p| p[3].then(|| ["red", "green", "blue", "", "a\"b"][random.random_range(0..5)])),
-        )),
-        Arc::new(BooleanArray::from_iter(present.iter().map(|p| p[4].then(|| random.random_bool(0.5))))),
-        Arc::new(Date32Array::from_iter(present.iter().map(|p| p[5].then(|| random.random_range(19_000..19_010))))),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(
-            (0..n).map(|_| 1_700_000_000_000_000 + random.random_range(0..600) * 1_000_000),
-        )),
-    ];
-    RecordBatch::try_new(schema(), columns).unwrap()
-}
-
-fn context(tables: &[Vec<RecordBatch>]) -> SessionContext {
-    let config = SessionConfig::new().with_target_partitions(1);
-    let context = SessionContext::new_with_config(config);
-    for (name, batches) in TABLES.iter().zip(tables) {
-        let table = MemTable::try_new(schema(), vec![batches.clone()]).unwrap();
-        context.register_table(*name, Arc::new(table)).unwrap();
-    }
-    context
+pub(crate) fn number(table: &str) -> usize {
+    TABLES.iter().position(|t| *t == table).unwrap()
 }
 
 pub(crate) fn kind_of(table: &datafusion::common::TableReference) -> Option<InputKind> {
-    match table.table() {
-        "s" | "p" => Some(InputKind::AppendOnly),
-        "c" | "d" => Some(InputKind::Changing),
-        _ => None,
-    }
+    let table = TABLES.iter().position(|t| *t == table.table())?;
+    Some(if grows(table) { InputKind::AppendOnly } else { InputKind::Changing })
 }
 
-pub(crate) async fn compile(sql: &str) -> Result<Dataflow, Error> {
-    let context = context(&vec![vec![]; TABLES.len()]);
-    let plan = context.state().create_logical_plan(sql).await?;
-    Dataflow::compile(plan, &context.state(), &kind_of).await
+fn structure() -> Fields {
+    Fields::from(vec![Field::new("n", DataType::Int32, true), Field::new("s", DataType::Utf8, true)])
 }
 
-/// Every row as text, floats rounded, in order.
-pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
-    let options = FormatOptions::default().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in batches {
-        let columns: Vec<ArrayFormatter<'_>> =
-            batch.columns().iter().map(|c| ArrayFormatter::try_new(c.as_ref(), &options).unwrap()).collect();
-        for i in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|c| rounded(c.value(i).to_string())).collect();
-            rows.push(cells.join(" | "));
-        }
-    }
-    rows.sort();
-    rows
+pub(crate) fn schema(table: usize) -> SchemaRef {
+    let micros = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+    let columns: Vec<(&str, DataType)> = match TABLES[table] {
+        "g" => vec![("k", DataType::Int32), ("a", DataType::Int64), ("t", DataType::Utf8), ("y", DataType::Float64)],
+        "w" => vec![
+            ("k", DataType::Int16),
+            ("a", DataType::Int32),
+            ("t", DataType::LargeUtf8),
+            ("flag", DataType::Boolean),
+            ("x", DataType::Float64),
+        ],
+        "e" => vec![
+            ("id", DataType::Int64),
+            ("k", DataType::Int64),
+            ("t", DataType::Utf8View),
+            ("m", DataType::Decimal128(10, 3)),
+            ("ts", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        ],
+        _ => vec![
+            ("id", DataType::Int64),
+            ("k", DataType::Int32),
+            ("a", DataType::Int64),
+            ("x", DataType::Float64),
+            ("t", DataType::Utf8),
+            ("flag", DataType::Boolean),
+            ("day", DataType::Date32),
+            ("ts", micros(None)),
+            ("y", DataType::Float64),
+            ("m", DataType::Decimal128(12, 2)),
+            ("tz", micros(Some("UTC"))),
+            ("l", DataType::List(Arc::new(Field::new("item", DataType::Int64, true)))),
+            ("o", DataType::Struct(structure())),
+        ],
+    };
+    let never_null = |name: &str| name == "id" || name == "ts";
+    let fields = columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, !never_null(name)));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn rounded(cell: String) -> String {
-    match cell.parse::<f64>() {
-        Ok(number) if cell.contains('.') && number.is_finite() => format!("{number:.6e}"),
-        _ => cell,
-    }
-}
-
-/// The tables' rows, and how they change.
-pub(crate) struct World {
-    pub(crate) random: StdRng,
-    pub(crate) tables: Vec<Vec<RecordBatch>>,
-    next_id: i64,
-}
-
-impl World {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), tables: vec![vec![]; TABLES.len()], next_id: 0 }
-    }
-
-    /// Changes the tables: gives each one's delta.
-    pub(crate) fn change(&mut self) -> Vec<Vec<RecordBatch>> {
-        let Self { random, tables, next_id } = self;
-        let mut deltas: Vec<Vec<RecordBatch>> = vec![vec![]; TABLES.len()];
-        for (i, table) in tables.iter_mut().enumerate() {
-            if random.random_bool(0.3) {
-                continue;
-            }
-            if i >= 2 && !table.is_empty() && random.random_bool(0.5) {
-                let all = concat_batches(&schema(), table.iter()).unwrap();
-                let (gone, kept) = parted(random, &all);
-                deltas[i].push(weighted(&gone, -1).unwrap());
-                *table = vec![kept];
-            }
-            let n = [0, 1, 3, 20][random.random_range(0..4)];
-            let new = rows(random, n, next_id);
-            deltas[i].push(weighted(&new, 1).unwrap());
-            table.push(new);
-        }
-        deltas
-    }
-}
-
-/// The deltas of the tables that a dataflow reads.
-pub(crate) fn inputs_of(flow: &Dataflow, deltas: &[Vec<RecordBatch>]) -> Vec<Vec<RecordBatch>> {
-    let inputs = flow.inputs().iter().map(|input| {
-        let i = TABLES.iter().position(|t| *t == input.table.table()).unwrap();
-        deltas[i].clone()
+/// One row for each id.
+pub(crate) fn rows(random: &mut StdRng, table: usize, ids: &[i64]) -> RecordBatch {
+    let schema = schema(table);
+    let columns = schema.fields().iter().map(|field| {
+        let column = if field.name() == "id" {
+            Arc::new(Int64Array::from(ids.to_vec()))
+        } else {
+            values(random, field.name(), ids.len(), if field.is_nullable() { 0.12 } else { 0.0 })
+        };
+        cast(&column, field.data_type()).unwrap()
     });
-    inputs.collect()
+    let columns = columns.collect();
+    RecordBatch::try_new(schema, columns).unwrap()
 }
 
-/// Runs `sql` as a dataflow over `steps` random changes and compares it with its batch answer now and then.
-pub(crate) async fn check(sql: &str, seed: u64, steps: usize) -> Result<(), String> {
-    let mut flow = compile(sql).await.map_err(|e| format!("{sql}\nis refused: {e}"))?;
-    let mut world = World::new(seed);
-    for step in 0..steps {
-        let deltas = world.change();
-        let inputs = inputs_of(&flow, &deltas);
-        let output = flow.step(inputs).await.map_err(|e| format!("{sql}\nseed {seed}, step {step}: {e}"))?;
-        if !output.refused.is_empty() {
-            return Err(format!("{sql}\nseed {seed}, step {step}: {:?}", output.refused));
+/// Values for a column of that name.
+fn values(random: &mut StdRng, name: &str, n: usize, nulls: f64) -> ArrayRef {
+    let present: Vec<bool> = (0..n).map(|_| !random.random_bool(nulls)).collect();
+    let present = present.into_iter();
+    let micros = |random: &mut StdRng| 1_700_000_000_000_000 + random.random_range(0..600) * 1_000_000;
+    match name {
+        "k" => Arc::new(Int32Array::from_iter(present.map(|p| p.then(|| random.random_range(0..6))))),
+        "a" => Arc::new(Int64Array::from_iter(present.map(|p| p.then(|| random.random_range(-20..100))))),
+        // Quarters add up exactly.
+        "x" => {
+            Arc::new(Float64Array::from_iter(present.map(|p| p.then(|| f64::from(random.random_range(-80..80)) / 4.0))))
         }
-        if world.random.random_bool(0.4) || step + 1 == steps {
-            compare(sql, &flow, &world.tables)
-                .await
-                .map_err(|e| format!("{e}\nseed {seed}, step {step}\n{}", flow.explain()))?;
+        "y" => {
+            let odd = [0.0, -0.0, 1.5, -2.0, f64::NAN, f64::INFINITY];
+            Arc::new(Float64Array::from_iter(present.map(|p| p.then(|| odd[random.random_range(0..odd.len())]))))
+        }
+        "m" => Arc::new(
+            Decimal128Array::from_iter(present.map(|p| p.then(|| random.random_range(-9000..9000))))
+                .with_precision_and_scale(10, 2)
+                .unwrap(),
+        ),
+        "t" => {
+            let texts = ["red", "green", "blue", "", "a\"b", "Grün"];
+            Arc::new(StringArray::from_iter(present.map(|p| p.then(|| texts[random.random_range(0..texts.len())]))))
+        }
+        "flag" => Arc::new(BooleanArray::from_iter(present.map(|p| p.then(|| random.random_bool(0.5))))),
+        "day" => Arc::new(Date32Array::from_iter(present.map(|p| p.then(|| random.random_range(19_000..19_010))))),
+        "ts" => Arc::new(TimestampMicrosecondArray::from_iter_values(present.map(|_| micros(random)))),
+        "tz" => Arc::new(
+            TimestampMicrosecondArray::from_iter(present.map(|p| p.then(|| micros(random)))).with_timezone("UTC"),
+        ),
+        "l" => Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(present.map(|p| {
+            let n = random.random_range(0..4);
+            p.then(|| (0..n).map(|_| random.random_bool(0.9).then(|| random.random_range(0..5))).collect::<Vec<_>>())
+        }))),
+        _ => {
+            let nulls = present.collect::<Vec<bool>>().into();
+            let columns = vec![values(random, "k", n, nulls_inside()), values(random, "t", n, nulls_inside())];
+            Arc::new(StructArray::new(structure(), columns, Some(nulls)))
         }
     }
-    Ok(())
 }
 
-fn parted(random: &mut StdRng, all: &RecordBatch) -> (RecordBatch, RecordBatch) {
-    let share = [0.05, 0.3, 1.0][random.random_range(0..3)];
-    let goes = BooleanArray::from_iter((0..all.num_rows()).map(|_| Some(random.random_bool(share))));
-    let stays = arrow::compute::not(&goes).unwrap();
-    let part = |mask| arrow::compute::filter_record_batch(all, mask).unwrap();
-    (part(&goes), part(&stays))
-}
-
-pub(crate) async fn compare(sql: &str, flow: &Dataflow, tables: &[Vec<RecordBatch>]) -> Result<(), String> {
-    let batch = context(tables).sql(sql).await.unwrap().collect().await.map_err(|e| e.to_string())?;
-    let (expected, found) = (texts(&batch), texts(&flow.answer().snapshot().batches().unwrap()));
-    if expected == found {
-        return Ok(());
-    }
-    let missing: Vec<&String> = expected.iter().filter(|r| !found.contains(r)).take(5).collect();
-    let extra: Vec<&String> = found.iter().filter(|r| !expected.contains(r)).take(5).collect();
-    let (wanted, have) = (expected.len(), found.len());
-    Err(format!("{sql}\nhas {have} rows, should have {wanted}\nmissing: {missing:#?}\nextra: {extra:#?}"))
+/// How often a field of a struct is NULL.
+fn nulls_inside() -> f64 {
+    0.1
 }

@@ -1,0 +1,66 @@
+//! Owns the cases that once failed.
+
+use crate::history::History;
+use crate::outcome::{Outcome, outcome};
+
+/// A query, and rows as [`History::written`] reads them.
+struct Case {
+    sql: &'static str,
+    rows: &'static [&'static str],
+}
+
+const fn case(sql: &'static str, rows: &'static [&'static str]) -> Case {
+    Case { sql, rows }
+}
+
+const CASES: &[Case] = &[
+    // Rows of no columns are counted.
+    case("SELECT count(*) FROM c", &[r#"c 0-1 {"id":1,"ts":"2023-11-14T22:16:44"}"#]),
+    case("SELECT 1 AS c0 FROM d t5 LEFT JOIN w ON t5.a > 40", &[r#"w 0- {"k":2,"a":-8}"#]),
+    case(
+        "SELECT 1 AS c0 FROM d t5 LEFT JOIN w ON t5.a > 40",
+        &[r#"d 0-2 {"id":1,"a":41,"ts":"2023-11-14T22:16:44"}"#, r#"w 1- {"a":1}"#, r#"w 1-3 {"a":1}"#],
+    ),
+    case("SELECT 1 AS c0 FROM p JOIN (SELECT 1)", &[r#"p 0- {"id":53,"ts":"2023-11-14T22:16:44"}"#]),
+    case("SELECT (SELECT 2)", &[]),
+    // A set of no columns over no aggregates.
+    case("SELECT DISTINCT 'g' AS c0 FROM w GROUP BY ROLLUP (k)", &[r#"w 0-1 {"k":2}"#]),
+    // A column twice in one set.
+    case(
+        "SELECT k, sum(a) FROM c GROUP BY GROUPING SETS ((k, k), ())",
+        &[r#"c 0-1 {"id":1,"k":2,"ts":"2023-11-14T22:16:44"}"#],
+    ),
+    case("SELECT k AS c0, k + 0 AS c1, sum(a) FROM w GROUP BY k, k, 1, c0", &[r#"w 0-1 {"k":2}"#]),
+    // A state over no rows.
+    case("SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY y) FROM g", &[r#"g 1- {"y":"1.5"}"#]),
+    // 0.0 and -0.0 are one key, but two values.
+    case(
+        "SELECT t1.y AS y1, t2.y AS y2, t3.y AS y3 FROM g t1 JOIN p t2 ON t1.y = t2.y LEFT JOIN c t3 ON t3.y = t2.y",
+        &[
+            r#"g 0- {"y":"-0.0"}"#,
+            r#"p 0- {"id":1,"ts":"2023-11-14T22:16:44","y":"0.0"}"#,
+            r#"c 1-2 {"id":1,"ts":"2023-11-14T22:16:44","y":"0.0"}"#,
+        ],
+    ),
+    case(
+        "SELECT y, count(*) FROM c GROUP BY y UNION ALL SELECT y, count(*) FROM g GROUP BY y",
+        &[
+            r#"g 0- {"y":"-0.0"}"#,
+            r#"g 1- {"y":"0.0"}"#,
+            r#"c 0-2 {"id":1,"ts":"2023-11-14T22:16:44","y":"0.0"}"#,
+            r#"c 1- {"id":2,"ts":"2023-11-14T22:16:44","y":"-0.0"}"#,
+        ],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cases_that_once_failed_equal_their_batch_answers() {
+    let mut failures = Vec::new();
+    for case in CASES {
+        let found = outcome(case.sql, &History::written(case.rows), &|_| true).await;
+        if !matches!(found, Outcome::Equal) {
+            failures.push(format!("{}\n{found:?}", case.sql));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} fail:\n\n{}", failures.len(), CASES.len(), failures.join("\n\n"));
+}
