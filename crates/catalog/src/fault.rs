@@ -65,6 +65,8 @@ codes! {
     UndefinedFunction = "undefined_function", Invalid, 400, "42883", 2;
     /// The statement's columns or options contradict each other.
     InvalidDefinition = "invalid_definition", Invalid, 400, "42P16", 2;
+    /// The object of that name is of another kind.
+    WrongObjectType = "wrong_object_type", Invalid, 400, "42809", 2;
     /// An object of that name is there already.
     DuplicateObject = "duplicate_object", Conflict, 409, "42P07", 4;
     /// Other objects depend on it.

@@ -11,6 +11,7 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, Positions, Stream};
 use twox_hash::XxHash64;
 
+use crate::engine::{Shared, quarantine_name};
 use crate::stream::{Counters, OpenStream};
 use crate::{Error, Result};
 
@@ -221,18 +222,33 @@ impl StreamHandle {
     }
 
     async fn quarantine(&self, rows: Vec<QuarantinedRow>, key: Option<&IdempotencyKey>) -> Result<()> {
-        let batch = quarantine_batch(&self.quarantine, self.open.name(), &rows, self.now_us())?;
-        let definition = self.quarantine.definition();
-        let parts = definition.partitioner.split(&batch, &self.quarantine.round_robin)?;
         let key = key.map(|k| log_key(&self.open.id().to_string(), k, 0));
-        self.quarantine.log().append(Append { parts, key }).await?;
-        self.quarantine.counters.accepted_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        Ok(())
+        set_aside(&self.quarantine, self.open.name(), &rows, key, self.now_us()).await
     }
 
     fn now_us(&self) -> i64 {
         self.clock.now_us()
     }
+}
+
+/// Rows that a view could not compute, into quarantine under its name.
+pub(crate) async fn quarantine_rows(shared: &Shared, view: &ObjectName, rows: Vec<QuarantinedRow>) -> Result<()> {
+    let quarantine = shared.stream(&quarantine_name()?)?;
+    set_aside(&quarantine, view, &rows, None, shared.options.clock.now_us()).await
+}
+
+async fn set_aside(
+    quarantine: &OpenStream,
+    object: &ObjectName,
+    rows: &[QuarantinedRow],
+    key: Option<Key>,
+    now_us: i64,
+) -> Result<()> {
+    let batch = quarantine_batch(quarantine, object, rows, now_us)?;
+    let parts = quarantine.definition().partitioner.split(&batch, &quarantine.round_robin)?;
+    quarantine.log().append(Append { parts, key }).await?;
+    quarantine.counters.accepted_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    Ok(())
 }
 
 /// A batch admitted under an older definition in the log's present schema: younger columns are NULL.

@@ -19,6 +19,7 @@ mod read;
 mod sql;
 mod stream;
 mod system;
+mod views;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};

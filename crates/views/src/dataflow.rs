@@ -95,8 +95,8 @@ impl Dataflow {
         &self.answer
     }
 
-    /// Takes in one delta per input and brings the answer up to date. Readers of the answer see all of the step or
-    /// none of it. After an error the dataflow can't be used any more.
+    /// Takes in one delta per input, and says how the answer changes: the caller applies that to the [`Answer`] when it
+    /// is to be seen. After an error the dataflow can't be used any more.
     pub async fn step(&mut self, inputs: Vec<Vec<RecordBatch>>) -> Result<StepOutput> {
         let turn =
             Turn { inputs, context: Arc::clone(&self.context), first: self.steps == 0, refused: Mutex::default() };
@@ -104,7 +104,6 @@ impl Dataflow {
         self.progress.begin_step();
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
-        self.answer.rows.write().apply(&delta)?;
         self.progress.end_step();
         Ok(StepOutput { delta, refused: turn.refused.into_inner() })
     }
@@ -174,6 +173,11 @@ impl Answer {
     /// Columns of which no two rows have the same values, if the query has such.
     pub fn key(&self) -> Option<&[usize]> {
         self.key.as_deref()
+    }
+
+    /// Changes it by a step's delta. Readers see all of it or nothing.
+    pub fn apply(&self, delta: &RecordBatch) -> Result<()> {
+        self.rows.write().apply(delta)
     }
 
     /// How many rows there are.

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use objects::check_schema;
 pub use options::{EngineOptions, Health, LogEngine};
 
 use crate::background::{care_once, remove_dropped, tier_once};
@@ -23,6 +24,7 @@ use crate::jobs::Jobs;
 use crate::queries::Queries;
 use crate::sql::{QueryWorkers, query_context};
 use crate::stream::OpenStream;
+use crate::views::OpenView;
 use crate::{Error, Result, Session, StreamHandle};
 
 /// The platform's own stream of refused rows.
@@ -51,13 +53,14 @@ pub(crate) struct Shared {
     pub(crate) ingest_budget: Arc<QueueBudget>,
     pub(crate) started_us: i64,
     streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
+    pub(crate) views: RwLock<HashMap<ObjectName, Arc<OpenView>>>,
     /// Streams that could not be opened, and why.
     broken: RwLock<HashMap<ObjectName, String>>,
     /// Held by one statement that changes the catalog at a time.
-    ddl: tokio::sync::Mutex<()>,
+    pub(crate) ddl: tokio::sync::Mutex<()>,
     /// The context that sessions are made from; set once the catalog can refer back to the engine.
     context: std::sync::OnceLock<SessionContext>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Shared {
@@ -85,6 +88,7 @@ impl Engine {
             ingest_budget: QueueBudget::new(options.ingest_queue_bytes),
             started_us: options.clock.now_us(),
             streams: RwLock::default(),
+            views: RwLock::default(),
             broken: RwLock::default(),
             ddl: tokio::sync::Mutex::default(),
             context: std::sync::OnceLock::new(),
@@ -96,6 +100,7 @@ impl Engine {
         let _ = shared.context.set(context);
         let engine = Engine { shared };
         engine.open_streams().await?;
+        engine.shared.open_views().await?;
         engine.shared.tasks.spawn(remove_dropped(Arc::clone(&engine.shared)));
         Ok(engine)
     }
@@ -175,6 +180,18 @@ impl Shared {
             return Err(Error::rejected(Code::DataCorrupted, format!("stream {name} is not open: {reason}")));
         }
         Err(millstream_catalog::Error::NotFound { kind: "stream", name: name.to_string() }.into())
+    }
+
+    /// The open view of that name.
+    pub(crate) fn view(&self, name: &ObjectName) -> Option<Arc<OpenView>> {
+        self.views.read().get(name).cloned()
+    }
+
+    /// Every open view, by name.
+    pub(crate) fn views(&self) -> Vec<Arc<OpenView>> {
+        let mut views: Vec<_> = self.views.read().values().cloned().collect();
+        views.sort_by_key(|view| view.name());
+        views
     }
 
     /// Whether a stream of that name is known, open or not.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use millstream_buffer::{DiskLog, DiskLogOptions, Log, MemoryLog};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, DataType, ObjectName, Stream, StreamId, StreamOptions};
+use millstream_catalog::{Column, DataType, ObjectId, ObjectName, Stream, StreamId, StreamOptions};
 use uuid::Uuid;
 
 use super::{Engine, LogEngine, Shared, quarantine_name};
@@ -49,7 +49,7 @@ impl Shared {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
         check_schema(&name)?;
-        if self.knows(&name) {
+        if self.knows(&name) || self.view(&name).is_some() {
             let taken = millstream_catalog::Error::AlreadyExists { kind: "stream", name: name.to_string() };
             return if if_not_exists { Ok(false) } else { Err(taken.into()) };
         }
@@ -88,8 +88,14 @@ impl Shared {
         Ok(true)
     }
 
-    /// Drops a stream: its definition, its log and its lake folder. Returns false when there is none and `if_exists`.
-    pub(crate) async fn drop_stream(self: &Arc<Self>, name: &ObjectName, if_exists: bool) -> Result<bool> {
+    /// Drops a stream: its definition, its log and its lake folder, and with `cascade` the views that read it. Returns
+    /// false when there is none and `if_exists`.
+    pub(crate) async fn drop_stream(
+        self: &Arc<Self>,
+        name: &ObjectName,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         check_schema(name)?;
         let open = match self.stream(name) {
@@ -97,7 +103,10 @@ impl Shared {
             Err(_) if if_exists && !self.knows(name) => return Ok(false),
             Err(error) => return Err(error),
         };
-        self.options.catalog.drop_stream(open.id()).await?;
+        let id = ObjectId::Stream(open.id());
+        let mut above = if cascade { self.views_over(id) } else { vec![] };
+        self.add_dependents(&mut above);
+        self.remove_views(&above, &[id]).await?;
         self.streams.write().remove(name);
         open.closing.cancel();
         // A round of tiering or maintenance that is under way ends before the folders go.
@@ -201,7 +210,7 @@ async fn remove_unknown_logs(shared: &Shared, streams: &[Stream]) {
     }
 }
 
-fn check_schema(name: &ObjectName) -> Result<()> {
+pub(crate) fn check_schema(name: &ObjectName) -> Result<()> {
     if name.is_system() {
         return Err(Error::rejected(
             Code::Denied,

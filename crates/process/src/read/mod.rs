@@ -18,7 +18,9 @@ mod log_scan;
 mod pruning;
 mod read_point;
 mod stream_table;
+mod view_table;
 
 pub(crate) use adapt::{BatchAdapter, lake_batch, reader_schema};
 pub(crate) use read_point::{ReadPoint, StreamSnapshot};
 pub(crate) use stream_table::StreamTable;
+pub(crate) use view_table::ViewTable;

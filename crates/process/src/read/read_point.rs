@@ -5,19 +5,40 @@ use std::sync::Arc;
 
 use millstream_buffer::LogView;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Positions, StreamId};
+use millstream_catalog::{Positions, StreamId, ViewId};
 use millstream_store::{LakeSnapshot, LakeTable};
+use millstream_views::AnswerSnapshot;
 use parking_lot::Mutex;
 
 use crate::background::open_table;
 use crate::engine::Shared;
 use crate::stream::OpenStream;
+use crate::views::OpenView;
 use crate::{Error, Result};
 
 /// What one statement sees of every stream it names. A stream named twice is read at the same instant.
 #[derive(Debug, Default)]
 pub(crate) struct ReadPoint {
     streams: Mutex<HashMap<StreamId, StreamSnapshot>>,
+    views: Mutex<HashMap<ViewId, AnswerSnapshot>>,
+}
+
+impl ReadPoint {
+    /// The view's answer, taken at the first call.
+    pub(crate) fn answer(&self, view: &OpenView) -> Result<AnswerSnapshot> {
+        let mut views = self.views.lock();
+        if let Some(snapshot) = views.get(&view.id()) {
+            return Ok(snapshot.clone());
+        }
+        let (snapshot, _, _) = view.snapshot()?;
+        views.insert(view.id(), snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Whether the view's answer was taken already.
+    pub(crate) fn has_answer(&self, view: &OpenView) -> bool {
+        self.views.lock().contains_key(&view.id())
+    }
 }
 
 /// A stream at one instant.

@@ -18,7 +18,7 @@ pub(crate) struct ColumnNames(Option<Arc<[String]>>);
 
 impl ColumnNames {
     /// The names for a query whose columns the planner calls as `schema` says.
-    pub(super) fn of(statement: &DfStatement, schema: &Schema) -> Self {
+    pub(crate) fn of(statement: &DfStatement, schema: &Schema) -> Self {
         Self(first_select(statement).and_then(|items| names(items, schema)))
     }
 

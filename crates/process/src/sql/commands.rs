@@ -9,7 +9,7 @@ use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
 use super::{Outcome, RowStream, Session, Statement, views};
 use crate::background::tier_once;
-use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft};
+use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
 use crate::{Error, Result};
 
@@ -42,9 +42,9 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
 
 const SHOW_STREAMS: [&str; 4] = ["name", "partitions", "columns", "comment"];
 const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
-const SHOW_CREATE: [&str; 2] = ["name", "sql"];
-const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
-const EXPLAIN_CREATE: [&str; 5] = ["node", "kind", "state", "key", "retracts"];
+pub(super) const SHOW_CREATE: [&str; 2] = ["name", "sql"];
+pub(super) const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
+pub(super) const EXPLAIN_CREATE: [&str; 1] = ["plan"];
 const SHOW_ALL: [&str; 2] = ["name", "setting"];
 
 /// Runs a command.
@@ -54,8 +54,8 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         Command::CreateStream { stream, if_not_exists } => create(session, stream.clone(), *if_not_exists).await,
         Command::CreateStreamFromSample { sample, if_not_exists } => from_sample(session, sample, *if_not_exists).await,
         Command::AlterStream { name, if_exists, action } => alter(session, name, *if_exists, action).await,
-        Command::DropStream { name, if_exists, .. } => {
-            let dropped = shared.drop_stream(name, *if_exists).await?;
+        Command::DropStream { name, if_exists, cascade } => {
+            let dropped = shared.drop_stream(name, *if_exists, *cascade).await?;
             Ok(noticed("DROP STREAM", dropped, || format!("stream {name} does not exist, skipped")))
         }
         Command::ShowStreams { like } => show_streams(session, like.as_deref()),
@@ -63,6 +63,11 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         Command::ShowCreate { name } => {
             let stream = Arc::clone(&shared.stream(name)?.definition().stream);
             show_create(&stream, "SHOW")
+        }
+        Command::Comment { name, column, text } if shared.view(name).is_some() => {
+            let action = ViewAction::SetComment { column: column.clone(), text: text.clone() };
+            shared.alter_view(name, &action).await?;
+            done("COMMENT")
         }
         Command::Comment { name, column, text } => {
             let action = AlterAction::SetComment { column: column.clone(), text: text.clone() };
@@ -80,7 +85,7 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::ShowCreateView { .. }
         | Command::CommentOnView { .. }
         | Command::ExplainCreate { .. }
-        | Command::EmitChanges { .. }) => views::run(session, command).await,
+        | Command::EmitChanges { .. }) => views::run(session, command, &statement.text).await,
         Command::Sql(_) => Err(Error::rejected(Code::Internal, "a query was run as a command")),
         setting => session_command(session, setting),
     }
@@ -130,12 +135,12 @@ fn session_command(session: &Session, command: &Command) -> Result<Outcome> {
     }
 }
 
-fn done(tag: &str) -> Result<Outcome> {
+pub(super) fn done(tag: &str) -> Result<Outcome> {
     Ok(Outcome::Done { tag: tag.to_owned(), notices: vec![] })
 }
 
 /// The tag, with a notice when nothing was done.
-fn noticed(tag: &str, changed: bool, notice: impl FnOnce() -> String) -> Outcome {
+pub(super) fn noticed(tag: &str, changed: bool, notice: impl FnOnce() -> String) -> Outcome {
     let notices = if changed { vec![] } else { vec![notice()] };
     Outcome::Done { tag: tag.to_owned(), notices }
 }
@@ -182,11 +187,14 @@ async fn alter(session: &Session, name: &ObjectName, if_exists: bool, action: &A
     Ok(noticed("ALTER STREAM", changed, || format!("stream {name} is like that already, skipped")))
 }
 
-/// Moves what is in the log to the lake now.
+/// Waits until every view has taken in what was acknowledged, and moves what is in the log to the lake.
 async fn flush(session: &Session, name: Option<&ObjectName>) -> Result<Outcome> {
     let streams = match name {
         Some(name) => vec![session.shared.stream(name)?],
-        None => session.shared.streams(),
+        None => {
+            session.shared.flush_views(session.shared.options.statement_timeout).await?;
+            session.shared.streams()
+        }
     };
     for stream in streams {
         tier_once(&session.shared, &stream).await?;
@@ -220,6 +228,14 @@ async fn describe(session: &Session, name: &ObjectName) -> Result<Outcome> {
         let rows = schema.fields().iter().map(|f| {
             let nullable = Some(if f.is_nullable() { "yes" } else { "no" }.to_owned());
             vec![Some(f.name().clone()), Some(f.data_type().to_string().to_lowercase()), nullable, None, None]
+        });
+        return rows_of(&DESCRIBE, rows.collect(), "DESCRIBE");
+    }
+    if let Some(view) = session.shared.view(name) {
+        let definition = view.definition();
+        let rows = definition.columns.iter().map(|c| {
+            let nullable = Some(if c.nullable { "yes" } else { "no" }.to_owned());
+            vec![Some(c.name.clone()), Some(c.data_type.to_string()), nullable, None, c.comment.clone()]
         });
         return rows_of(&DESCRIBE, rows.collect(), "DESCRIBE");
     }
@@ -257,7 +273,7 @@ fn text_schema(names: &[&str]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn rows_of(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: &'static str) -> Result<Outcome> {
+pub(super) fn rows_of(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: &'static str) -> Result<Outcome> {
     let columns = (0..names.len())
         .map(|i| Arc::new(StringArray::from_iter(rows.iter().map(|row| row[i].as_deref()))) as ArrayRef);
     let batch = RecordBatch::try_new(text_schema(names), columns.collect())
@@ -267,7 +283,7 @@ fn rows_of(names: &[&str], rows: Vec<Vec<Option<String>>>, tag: &'static str) ->
 
 /// SQL's LIKE with `%` and `_`, without an escape. Only the last `%` is ever tried again, so that no pattern takes
 /// longer than text times pattern.
-fn matches_like(text: &str, pattern: &str) -> bool {
+pub(super) fn matches_like(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
     let (mut t, mut p, mut retry) = (0, 0, None);
     while t < text.len() {

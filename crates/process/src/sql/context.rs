@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 
 use crate::ddl::CastTypes;
 use crate::engine::Shared;
-use crate::read::StreamTable;
+use crate::read::{StreamTable, ViewTable};
 use crate::system::{SYSTEM_TABLES, system_table};
 use crate::{Error, Result};
 
@@ -158,6 +158,8 @@ impl SchemaProvider for StreamsSchema {
         let Some(shared) = self.shared.upgrade() else { return vec![] };
         let streams = shared.streams().into_iter().filter(|s| s.name().schema() == self.schema);
         let mut names: Vec<String> = streams.map(|s| s.name().name().to_owned()).collect();
+        let views = shared.views().into_iter().map(|v| v.name());
+        names.extend(views.filter(|n| n.schema() == self.schema).map(|n| n.name().to_owned()));
         if self.schema == SYSTEM_SCHEMA {
             names.extend(SYSTEM_TABLES.iter().map(|name| (*name).to_owned()));
         }
@@ -172,6 +174,9 @@ impl SchemaProvider for StreamsSchema {
             return Ok(Some(table));
         }
         let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
+        if let Some(view) = shared.view(&object) {
+            return Ok(Some(Arc::new(ViewTable::new(view))));
+        }
         match shared.stream(&object) {
             Ok(stream) => Ok(Some(Arc::new(StreamTable::new(shared, stream, self.hidden)))),
             // A broken stream fails with its reason, not as one that does not exist.

@@ -15,9 +15,11 @@ mod uuid_casts;
 mod views;
 mod workers;
 
+pub(crate) use column_names::ColumnNames;
 pub(crate) use context::query_context;
 pub use rows::{Outcome, RowStream};
 pub use session::{Canceller, RunOptions, Session};
+pub(crate) use session::{SameNames, plan_statement};
 pub use statement::{Prepared, Statement};
 pub(crate) use uuid_casts::check_uuid_casts;
 pub(crate) use workers::QueryWorkers;

@@ -67,6 +67,11 @@ impl RowStream {
         Self { schema: batch.schema(), first: Some(batch), rest: None, task: None }
     }
 
+    /// Rows that come as they come, from a task that goes with the stream.
+    pub(crate) fn live(schema: SchemaRef, rows: mpsc::Receiver<Result<RecordBatch>>, task: JoinHandle<()>) -> Self {
+        Self { schema, first: None, rest: Some(rows), task: Some(task) }
+    }
+
     /// Starts a query and waits for its first batch, so that what fails early fails before any answer is begun.
     pub(crate) async fn start(workers: &QueryWorkers, query: Query) -> Result<Self> {
         let schema = query.names.put_on(&Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow())));

@@ -16,11 +16,12 @@ use super::column_names::ColumnNames;
 use super::context::Catalogs;
 use super::rows::Query;
 use super::settings::Settings;
-use super::{Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden};
+use super::{Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden, views};
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
 use crate::engine::Shared;
 use crate::read::ReadPoint;
+use crate::views::{Sources, object_name, tables};
 use crate::{Error, PositionToken, Result};
 
 /// One client's state: search path, settings, and which statement is running.
@@ -73,6 +74,7 @@ impl Session {
     pub async fn prepare(&self, statement: &Statement) -> Result<Prepared> {
         match statement.command() {
             Command::Sql(sql) => self.plan(statement, sql).await,
+            Command::EmitChanges { query } => views::prepare_changes(self, statement, query).await,
             command => {
                 let (schema, tag) = commands::shape(command);
                 Ok(Prepared::command(statement.clone(), schema, tag))
@@ -87,6 +89,9 @@ impl Session {
         }
         let timeout = options.timeout.or_else(|| self.settings.lock().timeout());
         self.wait_for(&options.after, timeout).await?;
+        if let (Some(plan), false) = (&prepared.plan, options.after.is_empty()) {
+            self.wait_for_views(plan, &options.after, timeout).await?;
+        }
         match &prepared.plan {
             Some(plan) => self.run_query(prepared, plan.clone(), params, timeout).await,
             None => commands::run(self, &prepared.statement).await,
@@ -127,20 +132,7 @@ impl Session {
     }
 
     async fn plan(&self, statement: &Statement, sql: &DfStatement) -> Result<Prepared> {
-        let mut state = self.shared.context()?.state();
-        let mut ast = rewritten(&statement.text, sql);
-        if hidden::names_hidden(&ast) {
-            show_hidden(&mut state);
-            hidden::hide_in_wildcards(&mut ast, &|name| self.shared.knows(name));
-        }
-        check_casts(&mut ast);
-        let digits = Digits::of_statement(&mut ast);
-        let plan = match state.statement_to_plan(ast.clone()).await {
-            Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
-            planned => planned,
-        };
-        let plan = plan.and_then(|plan| digits.exact_plan(plan));
-        let plan = plan.map_err(|e| Error::from_datafusion(e, &statement.text))?;
+        let plan = plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?;
         let tag = permitted(&plan)?;
         let names = ColumnNames::of(sql, plan.schema().as_arrow());
         Prepared::query(statement.clone(), plan, tag, names)
@@ -177,6 +169,26 @@ impl Session {
         Ok(Outcome::Rows { rows, tag: prepared.tag })
     }
 
+    /// Returns when the views that a plan reads have taken in these positions.
+    async fn wait_for_views(
+        &self,
+        plan: &LogicalPlan,
+        tokens: &[PositionToken],
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let mut wanted = Sources::new();
+        for token in tokens {
+            wanted.insert(self.shared.stream(&token.stream)?.id(), token.positions.clone());
+        }
+        let deadline = tokio::time::Instant::now() + timeout.unwrap_or(self.shared.options.statement_timeout);
+        for table in tables(plan) {
+            if let Some(view) = object_name(&table).and_then(|name| self.shared.view(&name)) {
+                self.shared.wait_for_view(&view, &wanted, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns when every position is visible. On one node whatever was acknowledged is, so this waits only for
     /// positions that are still ahead: those of a request another client has under way.
     async fn wait_for(&self, tokens: &[PositionToken], timeout: Option<Duration>) -> Result<()> {
@@ -202,6 +214,43 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What becomes of result columns that have one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SameNames {
+    /// They are shown one beside the other.
+    ToldApart,
+    /// They are an error: something is to be made of them that needs names.
+    Refused,
+}
+
+/// Plans a parsed statement; `text` is the statement, for the places of errors.
+pub(crate) async fn plan_statement(
+    shared: &Shared,
+    sql: &DfStatement,
+    text: &str,
+    names: SameNames,
+) -> Result<LogicalPlan> {
+    let mut state = shared.context()?.state();
+    let mut ast = rewritten(text, sql);
+    if hidden::names_hidden(&ast) {
+        show_hidden(&mut state);
+        hidden::hide_in_wildcards(&mut ast, &|name| shared.knows(name));
+    }
+    check_casts(&mut ast);
+    let digits = Digits::of_statement(&mut ast);
+    let plan = match state.statement_to_plan(ast.clone()).await {
+        Err(e) if duplicates::is_duplicate(&e) && names == SameNames::Refused => {
+            let message = "two columns of the query have one name: give one of them another with AS";
+            return Err(Error::rejected(Code::DuplicateColumn, message));
+        }
+        Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
+        planned => planned,
+    };
+    let plan = plan.and_then(|plan| digits.exact_plan(plan));
+    let plan = plan.map_err(|e| Error::from_datafusion(e, text))?;
+    Ok(plan)
 }
 
 /// Plans over tables that show their hidden columns.

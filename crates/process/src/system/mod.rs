@@ -5,6 +5,7 @@
 mod jobs;
 mod queries;
 mod streams;
+mod views;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::engine::Shared;
 
 /// The tables, by name.
-pub(crate) const SYSTEM_TABLES: [&str; 3] = ["jobs", "queries", "streams"];
+pub(crate) const SYSTEM_TABLES: [&str; 4] = ["jobs", "queries", "streams", "views"];
 
 /// The table of that name, if it is one of [`SYSTEM_TABLES`].
 pub(crate) fn system_table(shared: &Arc<Shared>, name: &str) -> Option<Arc<dyn TableProvider>> {
@@ -28,6 +29,7 @@ pub(crate) fn system_table(shared: &Arc<Shared>, name: &str) -> Option<Arc<dyn T
         "jobs" => (jobs::schema(), jobs::rows),
         "queries" => (queries::schema(), queries::rows),
         "streams" => (streams::schema(), streams::rows),
+        "views" => (views::schema(), views::rows),
         _ => return None,
     };
     Some(Arc::new(SystemTable { shared: Arc::clone(shared), schema, rows }))

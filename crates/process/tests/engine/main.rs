@@ -7,3 +7,4 @@ mod harness;
 mod queries;
 mod reads;
 mod streams;
+mod views;

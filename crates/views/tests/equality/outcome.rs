@@ -50,6 +50,13 @@ pub(crate) fn inputs_of(flow: &Dataflow, deltas: &[Vec<RecordBatch>]) -> Vec<Vec
     flow.inputs().iter().map(|input| deltas[world::number(input.table.table())].clone()).collect()
 }
 
+/// Takes a step and shows it in the answer.
+pub(crate) async fn stepped(flow: &mut Dataflow, inputs: Vec<Vec<RecordBatch>>) -> Result<StepOutput, Error> {
+    let output = flow.step(inputs).await?;
+    flow.answer().apply(&output.delta)?;
+    Ok(output)
+}
+
 /// Compares with the batch answer over what the tables hold now.
 pub(crate) async fn compare(sql: &str, flow: &Dataflow, world: &World) -> Result<(), String> {
     let expected = batch(&context(), sql, &world.history, world.steps - 1, false).await?;
@@ -135,7 +142,7 @@ async fn step_through(
     flow: &mut Dataflow,
     store: &MemoryStore,
 ) -> Result<StepOutput, Error> {
-    let output = flow.step(inputs_at(flow, history, step)).await?;
+    let output = stepped(flow, inputs_at(flow, history, step)).await?;
     let luck = history.luck(step);
     if [Luck::Checkpoint, Luck::CheckpointAndRestart].contains(&luck) {
         flow.checkpoint(store, &(step as u64 + 1).to_le_bytes())?;
@@ -144,7 +151,7 @@ async fn step_through(
         *flow = compile(sql).await?;
         let done = flow.restore(store)?.map_or(0, |meta| u64::from_le_bytes(meta.try_into().unwrap()));
         for again in done as usize..=step {
-            flow.step(inputs_at(flow, history, again)).await?;
+            stepped(flow, inputs_at(flow, history, again)).await?;
         }
     }
     Ok(output)

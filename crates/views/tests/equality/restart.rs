@@ -9,7 +9,7 @@ use rand::Rng;
 
 use crate::fixed::QUERIES;
 use crate::history::World;
-use crate::outcome::{compare, compile, inputs_of};
+use crate::outcome::{compare, compile, inputs_of, stepped};
 use crate::world::rows;
 
 /// A store of which the `fails_at`-th operation fails: a commit does so before or after it took place.
@@ -65,9 +65,15 @@ async fn restarted(sql: &str, store: &dyn StateStore, deltas: &[Vec<Vec<RecordBa
     };
     for delta in &deltas[done..] {
         let inputs = inputs_of(&flow, delta);
-        flow.step(inputs).await?;
+        stepped(&mut flow, inputs).await?;
     }
     Ok(flow)
+}
+
+/// Takes a step in which every input changes by `delta`.
+async fn stepped_all(flow: &mut Dataflow, delta: &RecordBatch) -> Result<(), Error> {
+    let inputs = flow.inputs().iter().map(|_| vec![delta.clone()]).collect();
+    stepped(flow, inputs).await.map(|_| ())
 }
 
 fn position(steps: usize) -> [u8; 8] {
@@ -83,7 +89,7 @@ async fn check_with_restarts(sql: &str, seed: u64, steps: usize, store: &dyn Sta
     for step in 0..steps {
         deltas.push(world.change());
         let inputs = inputs_of(&flow, &deltas[step]);
-        flow.step(inputs).await.map_err(told)?;
+        stepped(&mut flow, inputs).await.map_err(told)?;
         if world.random.random_bool(0.5) {
             flow.checkpoint(store, &position(step + 1)).map_err(told)?;
         }
@@ -119,7 +125,7 @@ async fn a_dataflow_goes_on_from_files() {
             let mut flow = restarted(sql, &store, &deltas).await.unwrap();
             deltas.push(world.change());
             let inputs = inputs_of(&flow, &deltas[step]);
-            flow.step(inputs).await.unwrap();
+            stepped(&mut flow, inputs).await.unwrap();
             if world.random.random_bool(0.7) {
                 flow.checkpoint(&store, &position(step + 1)).unwrap();
             }
@@ -140,7 +146,7 @@ async fn whatever_operation_of_the_store_fails_nothing_is_lost() {
             for step in 0..8 {
                 deltas.push(world.change());
                 let inputs = inputs_of(&flow, &deltas[step]);
-                flow.step(inputs).await.unwrap();
+                stepped(&mut flow, inputs).await.unwrap();
                 let checkpointed = flow.checkpoint(&store, &position(step + 1));
                 // Some give up and restart, which may fail too and is tried again; others try the next time.
                 if checkpointed.is_err() && step % 2 == 0 || step == 5 {
@@ -182,7 +188,7 @@ async fn a_checkpoint_without_changes_moves_the_positions_alone() {
     for _ in 0..4 {
         let deltas = world.change();
         let inputs = inputs_of(&flow, &deltas);
-        flow.step(inputs).await.unwrap();
+        stepped(&mut flow, inputs).await.unwrap();
     }
     flow.checkpoint(&store, b"one").unwrap();
     let stats = flow.checkpoint(&store, b"two").unwrap();
@@ -205,14 +211,14 @@ async fn a_step_that_touches_ten_of_100_000_keys_writes_little() {
         let mut world = World::new(5);
         let mut flow = compile(sql).await.unwrap();
         let all = weighted(&rows(&mut world.random, 0, &(0..100_000).collect::<Vec<_>>()), 1).unwrap();
-        flow.step(flow.inputs().iter().map(|_| vec![all.clone()]).collect()).await.unwrap();
+        stepped_all(&mut flow, &all).await.unwrap();
         let whole = flow.checkpoint(&store, b"").unwrap();
         assert!(whole.written_bytes > 1_000_000, "{sql}: {whole:?}");
         for _ in 0..5 {
             for _ in 0..10 {
                 let id = world.random.random_range(0..100_000);
                 let one = weighted(&rows(&mut world.random, 0, &[id]), 1).unwrap();
-                flow.step(flow.inputs().iter().map(|_| vec![one.clone()]).collect()).await.unwrap();
+                stepped_all(&mut flow, &one).await.unwrap();
             }
             let stats = flow.checkpoint(&store, b"").unwrap();
             assert!(stats.written_bytes < 80_000, "{sql}: {stats:?}");

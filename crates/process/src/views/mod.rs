@@ -1,0 +1,26 @@
+//! Owns materialized views at work: their tasks, their answers, and what they read.
+//!
+//! A view is a task that follows its inputs. It reads their history (lake and log, as a query would, pinned at one
+//! position), publishes the answer, and from then on takes what is new in micro-batches: whatever came while the last
+//! one was under way. A step changes the answer, the changelog and the view's positions at one instant, so a reader
+//! sees all of a step or none of it.
+//!
+//! ```text
+//!  stream  log ──────────┐                       ┌─► answer      SELECT … FROM view
+//!          lake (history)┼─► Dataflow::step ─────┼─► changes     views over it, EMIT CHANGES
+//!  view    changes ──────┘                       └─► positions   after = token, FLUSH, system.views
+//! ```
+
+mod changes;
+mod columns;
+mod follow;
+mod input;
+mod life;
+mod open;
+mod plan;
+
+pub(crate) use changes::Sources;
+pub(crate) use follow::{follow, send_changes};
+pub(crate) use life::wait_until_built;
+pub(crate) use open::OpenView;
+pub(crate) use plan::{explain, object_name, plan_query, tables};

@@ -1,0 +1,238 @@
+//! Owns an open view: its definition, its answer, how far it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use millstream_catalog::fault::Code;
+use millstream_catalog::{ObjectName, View, ViewId};
+use millstream_views::{Answer, AnswerSnapshot};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::changes::{Change, Changes, Sources};
+use crate::read::reader_schema;
+use crate::{Error, Result};
+
+/// Bytes of changes kept for those who follow, unless the view says otherwise.
+const CHANGELOG_BYTES: u64 = 64 << 20;
+
+/// What a view is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Status {
+    /// It reads the history of its inputs.
+    #[default]
+    Building,
+    /// It follows its inputs.
+    Running,
+    /// It stays as it is until it is resumed.
+    Suspended,
+    /// A step failed; it is built again after a pause.
+    Failed,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Building => "building",
+            Status::Running => "running",
+            Status::Suspended => "suspended",
+            Status::Failed => "failed",
+        })
+    }
+}
+
+/// How far a view is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    pub(crate) status: Status,
+    /// What it has read of each stream.
+    pub(crate) sources: Arc<Sources>,
+    /// The number that its next change gets.
+    pub(crate) changes_end: u64,
+    /// Why the last step failed.
+    pub(crate) error: Option<String>,
+    /// Rows of history read so far, and how many there were when it began.
+    pub(crate) history: (u64, u64),
+    /// Bytes of state, without the answer.
+    pub(crate) state_bytes: u64,
+}
+
+/// An answer with its changelog, changed together.
+#[derive(Debug)]
+struct Published {
+    answer: Arc<Answer>,
+    changes: Changes,
+    sources: Arc<Sources>,
+    grows: bool,
+}
+
+/// A view that is kept up to date.
+#[derive(Debug)]
+pub(crate) struct OpenView {
+    id: ViewId,
+    definition: RwLock<Arc<View>>,
+    schema: SchemaRef,
+    published: RwLock<Option<Published>>,
+    progress: watch::Sender<Progress>,
+    /// Tells the task that the definition changed.
+    pub(crate) redefined: tokio::sync::Notify,
+    pub(crate) rows_in: AtomicU64,
+    pub(crate) refused_rows: AtomicU64,
+    pub(crate) steps: AtomicU64,
+    /// Ends its task when it is dropped.
+    pub(crate) closing: CancellationToken,
+}
+
+impl OpenView {
+    pub(crate) fn new(definition: View, closing: CancellationToken) -> Self {
+        Self {
+            id: definition.id,
+            schema: reader_schema(&definition.schema()),
+            definition: RwLock::new(Arc::new(definition)),
+            published: RwLock::new(None),
+            progress: watch::Sender::new(Progress::default()),
+            redefined: tokio::sync::Notify::new(),
+            rows_in: AtomicU64::new(0),
+            refused_rows: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            closing,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ViewId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        self.definition.read().name.clone()
+    }
+
+    pub(crate) fn definition(&self) -> Arc<View> {
+        Arc::clone(&self.definition.read())
+    }
+
+    pub(crate) fn redefine(&self, definition: View) {
+        *self.definition.write() = Arc::new(definition);
+        self.redefined.notify_waiters();
+    }
+
+    /// The columns, as readers see them.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Follows the progress; changes after each step.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn report(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+
+    /// Whether rows of the answer only ever come; `None` while it is being built.
+    pub(crate) fn grows(&self) -> Option<bool> {
+        self.published.read().as_ref().map(|p| p.grows)
+    }
+
+    /// Rows and bytes of the answer.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let published = self.published.read();
+        published.as_ref().map_or((0, 0), |p| (p.answer.rows() as u64, p.answer.bytes() as u64))
+    }
+
+    /// Shows a finished answer to readers, in place of the one before.
+    pub(crate) fn publish(&self, answer: Arc<Answer>, sources: Sources, grows: bool) {
+        let definition = self.definition();
+        let limit = definition.options.retention_bytes.unwrap_or(CHANGELOG_BYTES) as usize;
+        let limit_us = definition.options.retention_ms.map(|ms| ms as i64 * 1000);
+        let sources = Arc::new(sources);
+        let changes = Changes::new(limit, limit_us);
+        *self.published.write() = Some(Published { answer, changes, sources: Arc::clone(&sources), grows });
+        self.report(|progress| {
+            progress.status = Status::Running;
+            progress.sources = sources;
+            progress.changes_end = 0;
+            progress.error = None;
+        });
+    }
+
+    /// Changes the answer, the changelog and the positions at one instant.
+    pub(crate) fn change(&self, delta: &RecordBatch, sources: Sources, now_us: i64) -> Result<()> {
+        let sources = Arc::new(sources);
+        let mut published = self.published.write();
+        let Some(now) = published.as_mut() else {
+            return Err(Error::rejected(Code::Internal, "a view changed before it was published"));
+        };
+        if delta.num_rows() > 0 {
+            now.answer.apply(delta)?;
+            now.changes.push(delta.clone(), now_us);
+        }
+        now.sources = Arc::clone(&sources);
+        let end = now.changes.end();
+        drop(published);
+        self.report(|progress| {
+            progress.sources = sources;
+            progress.changes_end = end;
+        });
+        Ok(())
+    }
+
+    /// The answer now, the number of the change after it, and how far the inputs were read.
+    pub(crate) fn snapshot(&self) -> Result<(AnswerSnapshot, u64, Arc<Sources>)> {
+        let published = self.published.read();
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        Ok((now.answer.snapshot(), now.changes.end(), Arc::clone(&now.sources)))
+    }
+
+    /// The rows under keys; see [`Answer::lookup`].
+    pub(crate) fn lookup(&self, keys: &RecordBatch) -> Result<RecordBatch> {
+        let published = self.published.read();
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        Ok(now.answer.lookup(keys)?)
+    }
+
+    /// The columns of which no two rows have the same values.
+    pub(crate) fn key(&self) -> Option<Vec<usize>> {
+        self.published.read().as_ref().and_then(|p| p.answer.key().map(<[usize]>::to_vec))
+    }
+
+    /// The changes from that number on, and how far the inputs are read now; `None` when some are gone.
+    pub(crate) fn changes_since(&self, offset: u64) -> Option<(Vec<Change>, Arc<Sources>)> {
+        let published = self.published.read();
+        let now = published.as_ref()?;
+        Some((now.changes.since(offset)?, Arc::clone(&now.sources)))
+    }
+
+    /// Counts rows that came in and rows that were refused.
+    pub(crate) fn count(&self, rows_in: u64, refused: u64) {
+        self.rows_in.fetch_add(rows_in, Ordering::Relaxed);
+        self.refused_rows.fetch_add(refused, Ordering::Relaxed);
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn not_there(&self) -> Error {
+        let progress = self.progress();
+        let name = self.name();
+        let message = match (&progress.error, progress.history) {
+            (Some(error), _) => format!("materialized view {name} has no answer, since it cannot be built: {error}"),
+            (None, (read, all)) if all > 0 => {
+                format!("materialized view {name} is still being built: {read} of {all} rows of history are read")
+            }
+            _ => format!("materialized view {name} is still being built"),
+        };
+        Error::Rejected {
+            code: Code::Busy,
+            message,
+            hint: Some("system.views shows how far it is".into()),
+            position: None,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Owns the way from a view's query to its plan and its dataflow.
+
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement;
+use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName};
+use millstream_views::{Dataflow, InputKind};
+
+use super::columns;
+use crate::ddl;
+use crate::engine::Shared;
+use crate::sql::{ColumnNames, SameNames, plan_statement};
+use crate::{Error, Result};
+
+/// A query's plan, its columns, and what it reads.
+pub(crate) struct PlannedQuery {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) depends_on: Vec<Dependency>,
+}
+
+/// Plans a query whose statement is at hand; `text` is the statement around it, for the places of errors.
+pub(crate) async fn plan_query(shared: &Shared, statement: &Statement, text: &str) -> Result<PlannedQuery> {
+    let plan = plan_statement(shared, statement, text, SameNames::Refused).await?;
+    let shown = ColumnNames::of(statement, plan.schema().as_arrow()).put_on(plan.schema().inner());
+    let columns = columns::of_schema(&shown)?;
+    let depends_on = dependencies(shared, &plan)?;
+    Ok(PlannedQuery { plan, columns, depends_on })
+}
+
+/// The dataflow of a view's query, giving `columns`.
+pub(super) async fn dataflow(shared: &Shared, query: &str, columns: &[Column]) -> Result<Dataflow> {
+    let statement = ddl::parse_query(query)?;
+    let plan = plan_statement(shared, &statement, query, SameNames::Refused).await?;
+    compile(shared, columns::conformed(plan, columns)?).await
+}
+
+impl PlannedQuery {
+    /// The dataflow of it.
+    pub(crate) async fn dataflow(self, shared: &Shared) -> Result<Dataflow> {
+        compile(shared, columns::conformed(self.plan, &self.columns)?).await
+    }
+}
+
+/// The dataflow of a planned query.
+async fn compile(shared: &Shared, plan: LogicalPlan) -> Result<Dataflow> {
+    let kind_of = |table: &TableReference| kind_of(shared, table);
+    Ok(Dataflow::compile(plan, &shared.context()?.state(), &kind_of).await?)
+}
+
+/// What EXPLAIN CREATE shows: the nodes, what each keeps and by which key.
+pub(crate) async fn explain(shared: &Shared, planned: PlannedQuery) -> Result<String> {
+    Ok(planned.dataflow(shared).await?.explain())
+}
+
+/// The object that a table of a plan is.
+pub(crate) fn object_name(table: &TableReference) -> Option<ObjectName> {
+    ObjectName::new(table.schema().unwrap_or(DEFAULT_SCHEMA), table.table()).ok()
+}
+
+fn kind_of(shared: &Shared, table: &TableReference) -> Option<InputKind> {
+    let name = object_name(table)?;
+    if let Some(view) = shared.view(&name) {
+        let kind = if view.grows() == Some(true) { InputKind::AppendOnly } else { InputKind::Changing };
+        return Some(kind);
+    }
+    shared.stream(&name).ok().map(|_| InputKind::AppendOnly)
+}
+
+fn dependencies(shared: &Shared, plan: &LogicalPlan) -> Result<Vec<Dependency>> {
+    let mut found: Vec<Dependency> = Vec::new();
+    for table in tables(plan) {
+        let Some(name) = object_name(&table) else { continue };
+        let id = match shared.view(&name) {
+            Some(view) => ObjectId::View(view.id()),
+            // A system table or the like is refused by the compiler.
+            None => match shared.stream(&name) {
+                Ok(stream) => ObjectId::Stream(stream.id()),
+                Err(_) => continue,
+            },
+        };
+        if !found.iter().any(|d| d.id == id) {
+            found.push(Dependency { id, name });
+        }
+    }
+    Ok(found)
+}
+
+/// The tables that a plan reads.
+pub(crate) fn tables(plan: &LogicalPlan) -> Vec<TableReference> {
+    let mut tables = Vec::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.push(scan.table_name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "looking does not fail");
+    tables
+}
+
+impl From<millstream_views::Error> for Error {
+    fn from(error: millstream_views::Error) -> Self {
+        use millstream_catalog::fault::Code;
+        match error {
+            millstream_views::Error::Engine(error) => Error::from_datafusion(error, ""),
+            millstream_views::Error::NotIncremental { .. } => Error::rejected(Code::Unsupported, error.to_string()),
+            other => Error::rejected(Code::Internal, other.to_string()),
+        }
+    }
+}

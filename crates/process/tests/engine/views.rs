@@ -1,0 +1,197 @@
+//! Materialized views over streams: built from history, kept up to date, stacked, replaced, dropped.
+
+use crate::harness::Node;
+
+/// The view's rows and what its query gives, for a comparison.
+async fn same(node: &Node, view: &str, query: &str) {
+    node.ask("FLUSH").await.unwrap();
+    let order = "ORDER BY 1, 2";
+    let kept = node.ask(&format!("SELECT * FROM {view} {order}")).await.unwrap();
+    let asked = node.ask(&format!("SELECT * FROM ({query}) q {order}")).await.unwrap();
+    assert_eq!(kept, asked, "{view}");
+}
+
+const BY_TENS: &str = "SELECT id / 10 AS tens, count(*) AS n, sum(id) AS total FROM s GROUP BY id / 10";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_over_history_in_lake_and_log_follows_new_rows() {
+    let node = Node::start().await;
+    node.create_s(3).await;
+    node.write(0..100).await;
+    node.tier().await;
+    node.write(100..150).await;
+    let made = node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    assert_eq!(made, "CREATE MATERIALIZED VIEW");
+    same(&node, "tens", BY_TENS).await;
+    for round in 0..5 {
+        node.write(150 + round * 37..187 + round * 37).await;
+        if round == 2 {
+            node.tier().await;
+        }
+        same(&node, "tens", BY_TENS).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_there_again_after_a_restart() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..50).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    node.tier().await;
+    node.write(50..75).await;
+    let node = node.restart().await;
+    node.write(75..80).await;
+    same(&node, "tens", BY_TENS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_stand_on_views_and_join_streams() {
+    let node = Node::start().await;
+    node.create_s(2).await;
+    node.write(0..40).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    let top = "SELECT tens, total FROM tens ORDER BY total DESC, tens LIMIT 2";
+    node.ask(&format!("CREATE MATERIALIZED VIEW top AS {top}")).await.unwrap();
+    let joined = "SELECT s.id, t.n FROM s JOIN tens t ON s.id / 10 = t.tens WHERE t.n > 5";
+    node.ask(&format!("CREATE MATERIALIZED VIEW joined AS {joined}")).await.unwrap();
+    for round in 0..4 {
+        node.write(40 + round * 7..47 + round * 7).await;
+        same(&node, "tens", BY_TENS).await;
+        same(&node, "top", top).await;
+        same(&node, "joined", joined).await;
+    }
+    let node = node.restart().await;
+    same(&node, "joined", joined).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_looked_up_and_other_filters_scan() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..100).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    assert_eq!(node.number("SELECT total FROM tens WHERE tens = 3").await, 345);
+    assert_eq!(node.number("SELECT count(*) FROM tens WHERE tens = 77").await, 0);
+    assert_eq!(node.number("SELECT count(*) FROM tens WHERE tens = 3 AND n = 11").await, 0);
+    assert_eq!(node.number("SELECT count(*) FROM tens WHERE total > 400").await, 6);
+    assert_eq!(node.number("SELECT a.total + b.total FROM tens a, tens b WHERE a.tens = 3 AND b.tens = 0").await, 390);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_view_stays_and_a_resumed_one_catches_up() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..20).await;
+    node.ask("CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM s").await.unwrap();
+    node.ask("ALTER MATERIALIZED VIEW n SUSPEND").await.unwrap();
+    node.write(20..30).await;
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number("SELECT n FROM n").await, 20);
+    node.ask("ALTER MATERIALIZED VIEW n RESUME").await.unwrap();
+    node.write(30..40).await;
+    let status = "SELECT count(*) FROM system.views WHERE status = 'running'";
+    while node.number(status).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number("SELECT n FROM n").await, 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_takes_the_place_and_dependents_follow_it() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..20).await;
+    node.ask("CREATE MATERIALIZED VIEW a AS SELECT id % 2 AS k, count(*) AS n FROM s GROUP BY id % 2").await.unwrap();
+    node.ask("CREATE MATERIALIZED VIEW above AS SELECT sum(n) AS n FROM a").await.unwrap();
+    let query = "SELECT id % 2 AS k, count(*) * 10 AS n FROM s GROUP BY id % 2";
+    node.ask(&format!("CREATE REPLACEMENT MATERIALIZED VIEW b FOR a AS {query}")).await.unwrap();
+    node.ask("ALTER MATERIALIZED VIEW a APPLY REPLACEMENT b").await.unwrap();
+    node.write(20..30).await;
+    same(&node, "a", query).await;
+    assert_eq!(node.number("SELECT n FROM above").await, 300);
+    assert!(node.ask("SELECT * FROM b").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_read_is_not_dropped_without_cascade() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.ask("CREATE MATERIALIZED VIEW a AS SELECT count(*) AS n FROM s").await.unwrap();
+    node.ask("CREATE MATERIALIZED VIEW b AS SELECT n + 1 AS n FROM a").await.unwrap();
+    assert!(node.ask("DROP MATERIALIZED VIEW a").await.unwrap_err().to_string().contains("b"));
+    assert!(node.ask("DROP STREAM s").await.is_err());
+    assert_eq!(node.ask("DROP STREAM s CASCADE").await.unwrap(), "DROP STREAM");
+    assert_eq!(node.number("SELECT count(*) FROM system.views").await, 0);
+    node.create_s(1).await;
+    node.ask("CREATE MATERIALIZED VIEW a AS SELECT count(*) AS n FROM s").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_computed_goes_to_quarantine() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..5).await;
+    node.ask("CREATE MATERIALIZED VIEW inverse AS SELECT id, 100 / id AS i FROM s").await.unwrap();
+    node.write(5..8).await;
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number("SELECT count(*) FROM inverse").await, 7);
+    let why = node.ask("SELECT stream, reason, original FROM system.quarantine").await.unwrap();
+    assert!(why.contains("inverse") && why.contains("Divide by zero"), "{why}");
+    let stopped = node.ask("CREATE MATERIALIZED VIEW strict AS SELECT 100 / id AS i FROM s ON ERROR STOP").await;
+    assert!(stopped.unwrap_err().to_string().contains("ON ERROR STOP"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_kept_is_refused_at_create() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    for (query, part) in [
+        ("SELECT id, now() AS t FROM s", "now()"),
+        ("SELECT id, random() AS r FROM s", "random()"),
+        ("SELECT id FROM s LIMIT 3", "ORDER BY"),
+        ("SELECT sum(id) OVER (ORDER BY id) AS r FROM s", "PARTITION BY"),
+        ("SELECT name FROM system.streams", "streams, tables and materialized views"),
+        ("SELECT id, id FROM s", "AS"),
+        ("SELECT nothing FROM s", "nothing"),
+    ] {
+        let refused = node.ask(&format!("CREATE MATERIALIZED VIEW v AS {query}")).await.unwrap_err().to_string();
+        assert!(refused.contains(part), "{query}: {refused}");
+    }
+    assert_eq!(node.number("SELECT count(*) FROM system.views").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_are_kept_up_to_date() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    let query = "SELECT window_start, count(*) AS n FROM \
+                 TUMBLE((SELECT to_timestamp_micros(id * 10000000) AS t FROM s), t, INTERVAL '1' MINUTE) GROUP BY window_start";
+    node.ask(&format!("CREATE MATERIALIZED VIEW minutes AS {query}")).await.unwrap();
+    node.write(0..100).await;
+    node.write(50..70).await;
+    same(&node, "minutes", query).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_told_as_they_come() {
+    use futures::StreamExt;
+    use millstream_process::Outcome;
+
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..4).await;
+    node.ask("CREATE MATERIALIZED VIEW odd AS SELECT id % 2 AS odd, count(*) AS n FROM s GROUP BY id % 2")
+        .await
+        .unwrap();
+    let told = node.engine.session().execute("SELECT * FROM odd EMIT CHANGES").await.unwrap();
+    let Outcome::Rows { mut rows, .. } = told else { panic!("no rows") };
+    let first = rows.next().await.unwrap().unwrap();
+    assert_eq!(first.num_rows(), 2);
+    assert_eq!(first.schema().field(0).name(), "_change");
+    node.write(4..5).await;
+    let changed = rows.next().await.unwrap().unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&[changed]).unwrap().to_string();
+    assert!(text.contains("| delete  | 0   | 2 |") && text.contains("| insert  | 0   | 3 |"), "{text}");
+}
