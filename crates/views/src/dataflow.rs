@@ -1,6 +1,7 @@
 //! Owns a compiled query and its answer.
 
 mod checkpoint;
+mod memory;
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use datafusion::logical_expr::LogicalPlan;
 use parking_lot::{Mutex, RwLock};
 
 use crate::Result;
-use crate::arrangement::{Arrangement, Snapshot};
+use crate::arrangement::{Arrangement, Memory, Snapshot};
 use crate::compile::{Compiler, InputKind, ViewInput, detached, refuse};
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
@@ -43,6 +44,7 @@ pub struct Dataflow {
     steps: u64,
     grows: bool,
     progress: Progress,
+    memory: Arc<Memory>,
 }
 
 impl Dataflow {
@@ -63,7 +65,7 @@ impl Dataflow {
         let schema: SchemaRef = Arc::new(root.schema.as_arrow().clone());
         let key_columns = root.key.clone().unwrap_or_default();
         let rows = Arrangement::new(Arc::clone(&schema), Key::of_columns(&schema, &key_columns)?, !root.grows)?;
-        Ok(Self {
+        let mut flow = Self {
             root: root.node,
             inputs,
             delta_schema: weighted_schema(&schema),
@@ -72,7 +74,10 @@ impl Dataflow {
             steps: 0,
             grows: root.grows,
             progress: Progress::default(),
-        })
+            memory: Arc::default(),
+        };
+        flow.place()?;
+        Ok(flow)
     }
 
     /// The tables it reads; a step takes their deltas in this order.
@@ -104,6 +109,7 @@ impl Dataflow {
         self.progress.begin_step();
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
+        self.relieve()?;
         self.progress.end_step();
         Ok(StepOutput { delta, refused: turn.refused.into_inner() })
     }
@@ -210,8 +216,13 @@ impl AnswerSnapshot {
         &self.0.schema
     }
 
-    /// The rows.
+    /// The rows, all at once.
     pub fn batches(self) -> Result<Vec<RecordBatch>> {
         self.0.batches()
+    }
+
+    /// The rows, batch by batch: one that memory does not hold is read when its turn comes.
+    pub fn parts(self) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+        self.0.parts()
     }
 }

@@ -13,6 +13,7 @@
 //! never changed once they are there, so a snapshot costs the copy of one bit per row.
 
 mod index;
+mod piece;
 mod pieces;
 mod save;
 
@@ -20,14 +21,15 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 
 use crate::delta::{rows_of, weights_of};
 use crate::key::{EncodedRows, Key, RowEncoder};
 use crate::{Error, Result};
 use index::{KeyIndex, NO_ROW, RowIndex};
-use pieces::{Piece, Pieces};
+pub(crate) use piece::{Memory, Piece};
+use pieces::{PIECE_ROWS, Pieces};
 use save::Unsaved;
 
 /// Dead rows that are not worth a compaction.
@@ -108,8 +110,23 @@ impl Arrangement {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
+        self.pieces.bytes() + self.index_bytes()
+    }
+
+    /// Bytes in memory, about, without those of the rows: these can't leave it.
+    pub(crate) fn index_bytes(&self) -> usize {
         let whole = self.whole.as_ref().map_or(0, |(_, index)| index.bytes());
-        self.pieces.bytes() + self.index.bytes() + self.next.len() * 4 + self.live.len() * 8 + whole
+        self.index.bytes() + self.next.len() * 4 + self.live.len() * 8 + whole
+    }
+
+    /// Gives it its place in a dataflow, before it has rows.
+    pub(crate) fn place(&mut self, number: u32, memory: Arc<Memory>) {
+        self.pieces.place(number, memory);
+    }
+
+    /// The pieces, for whoever makes room in memory.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Arc<Piece>> {
+        self.pieces.list().iter().map(|(_, piece)| piece)
     }
 
     /// Takes in a delta: rows come and go by their weights. A row that goes and is not there is an error, since
@@ -285,20 +302,40 @@ impl Arrangement {
         if dead <= self.live_rows + FEW_DEAD {
             return Ok(());
         }
-        let living: Vec<RecordBatch> = self.snapshot().batches()?;
-        self.pieces.clear();
-        self.index = KeyIndex::default();
-        self.next = Vec::new();
-        self.live = Vec::new();
         self.live_rows = 0;
-        self.unsaved.all();
+        self.next = Vec::new();
+        self.index = KeyIndex::default();
         if let Some((_, index)) = &mut self.whole {
             *index = RowIndex::default();
         }
-        for batch in pieces::joined(&self.pieces.schema().clone(), living)? {
-            self.insert(batch)?;
+        self.unsaved.all();
+        let bits = Buffer::from_vec(std::mem::take(&mut self.live));
+        let mut waiting: Vec<RecordBatch> = Vec::new();
+        let mut rows = 0;
+        for (start, piece) in self.pieces.take() {
+            let Some(living) = living(piece.batch()?, start, &bits)? else { continue };
+            drop(piece);
+            rows += living.num_rows();
+            waiting.push(living);
+            if rows >= PIECE_ROWS {
+                self.insert_joined(&mut waiting)?;
+                rows = 0;
+            }
         }
-        Ok(())
+        self.insert_joined(&mut waiting)
+    }
+
+    /// Adds rows that were there before.
+    fn insert_joined(&mut self, waiting: &mut Vec<RecordBatch>) -> Result<()> {
+        let joined = concat_batches(self.schema(), waiting.iter())?;
+        waiting.clear();
+        self.insert(joined)?;
+        self.relieve_if_limited()
+    }
+
+    /// Makes room in memory where that is needed.
+    fn relieve_if_limited(&mut self) -> Result<()> {
+        if self.pieces.memory().excess() > 0 { self.relieve() } else { Ok(()) }
     }
 }
 
@@ -332,21 +369,28 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The rows that are there.
+    /// The rows that are there, all at once.
     pub(crate) fn batches(self) -> Result<Vec<RecordBatch>> {
-        let bits = Buffer::from_vec(self.live);
-        let mut batches = Vec::with_capacity(self.pieces.len());
-        for (start, piece) in self.pieces {
-            let batch = piece.batch().clone();
-            let live = BooleanBuffer::new(bits.clone(), start as usize, batch.num_rows());
-            match live.count_set_bits() {
-                0 => {}
-                n if n == batch.num_rows() => batches.push(batch),
-                _ => batches.push(filter_record_batch(&batch, &BooleanArray::new(live, None))?),
-            }
-        }
-        Ok(batches)
+        self.parts().collect()
     }
+
+    /// The rows that are there, batch by batch: one that is not in memory is read when its turn comes.
+    pub(crate) fn parts(self) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+        let bits = Buffer::from_vec(self.live);
+        self.pieces
+            .into_iter()
+            .filter_map(move |(start, piece)| piece.batch().and_then(|batch| living(batch, start, &bits)).transpose())
+    }
+}
+
+/// The rows of a batch whose bits, from `start` on, are set.
+fn living(batch: RecordBatch, start: u32, bits: &Buffer) -> Result<Option<RecordBatch>> {
+    let live = BooleanBuffer::new(bits.clone(), start as usize, batch.num_rows());
+    Ok(match live.count_set_bits() {
+        0 => None,
+        n if n == batch.num_rows() => Some(batch),
+        _ => Some(filter_record_batch(&batch, &BooleanArray::new(live, None))?),
+    })
 }
 
 #[cfg(test)]

@@ -55,6 +55,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn in_store(&self) -> bool {
+        self.in_store
+    }
+
     pub(super) fn begin_step(&mut self) {
         self.within_step = true;
     }
@@ -71,24 +75,31 @@ impl Dataflow {
         if self.progress.within_step {
             return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
         }
+        if !self.memory.goes_to(store) {
+            return Err(state("it goes to another store than the pieces that find no room in memory"));
+        }
         let mut changes = Vec::new();
-        if !self.progress.in_store {
+        if !self.progress.in_store && !self.memory.is_owned() {
             changes.extend(store.keys(b"")?.into_iter().map(|key| (key, None)));
+        }
+        if !self.progress.in_store {
             changes.push((QUERY.to_vec(), Some(self.query().into())));
         }
         let mut arrangements = 0;
         self.visit(&mut |number, kept| {
             arrangements = number + 1;
-            kept.changes(number, &mut changes)
+            kept.changes(&mut changes)
         })?;
         changes.push((META.to_vec(), Some(self.meta(arrangements, meta))));
         let stats = CheckpointStats::of(&changes);
         store.commit(changes)?;
         self.progress.in_store = true;
+        self.memory.own();
         self.visit(&mut |_, kept| {
             kept.saved();
             Ok(())
         })?;
+        self.relieve()?;
         Ok(stats)
     }
 
@@ -98,6 +109,9 @@ impl Dataflow {
         if self.steps > 0 || self.progress.in_store {
             return Err(state("it is in use already; restore into a newly compiled one"));
         }
+        if !self.memory.goes_to(store) {
+            return Err(state("it lies in another store than the pieces that find no room in memory"));
+        }
         let Some(saved) = store.get(META)? else { return Ok(None) };
         let saved = Saved::decode(&saved)?;
         let query = store.get(QUERY)?.unwrap_or_default();
@@ -105,10 +119,11 @@ impl Dataflow {
             return Err(state(format!("it belongs to another query: {difference}")));
         }
         self.progress.begin_step();
+        self.memory.own();
         let mut arrangements = 0;
         self.visit(&mut |number, kept| {
             arrangements = number + 1;
-            kept.restore(number, store)
+            kept.restore(store)
         })?;
         let mut values = saved.values.iter();
         let mut missing = false;
@@ -126,7 +141,7 @@ impl Dataflow {
     }
 
     /// Visits everything that is kept under keys: the nodes' in their order, then the answer.
-    fn visit(&mut self, visit: &mut dyn FnMut(u32, &mut Arrangement) -> Result<()>) -> Result<()> {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(u32, &mut Arrangement) -> Result<()>) -> Result<()> {
         let mut number = 0;
         self.root.visit_state(&mut |kept| {
             number += 1;

@@ -148,6 +148,11 @@ impl History {
         }
     }
 
+    /// Whether the dataflow has no memory to spare.
+    pub(crate) fn tight(&self) -> bool {
+        self.seed % 3 == 1
+    }
+
     /// What a table holds behind a step.
     pub(crate) fn content(&self, table: usize, step: usize) -> RecordBatch {
         let here = |l: &&Life| l.table == table && l.comes <= step && l.goes.is_none_or(|goes| goes > step);

@@ -7,6 +7,7 @@ mod cases;
 mod fixed;
 mod grammar;
 mod history;
+mod memory;
 mod outcome;
 mod random;
 mod restart;

@@ -97,12 +97,12 @@ async fn run(
     points: &(dyn Fn(usize) -> bool + Sync),
     context: &SessionContext,
 ) -> Outcome {
-    let mut flow = match compile(sql).await {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let mut flow = match begun(sql, history, &store).await {
         Ok(flow) => flow,
         Err(error @ Error::NotIncremental { .. }) => return Outcome::Refused(error.to_string()),
         Err(error) => return Outcome::Failed("is not compiled", error.to_string()),
     };
-    let store = MemoryStore::default();
     for step in 0..history.steps {
         let output = match step_through(sql, history, step, &mut flow, &store).await {
             Ok(output) => output,
@@ -134,22 +134,31 @@ async fn run(
     Outcome::Equal
 }
 
+/// A new dataflow; some have no room in memory for what a checkpoint has.
+async fn begun(sql: &str, history: &History, store: &Arc<dyn StateStore>) -> Result<Dataflow, Error> {
+    let mut flow = compile(sql).await?;
+    if history.tight() {
+        flow.limit_memory(Arc::clone(store), 0)?;
+    }
+    Ok(flow)
+}
+
 /// Takes a step; behind it there may be a checkpoint, or a new dataflow may go on from the last one.
 async fn step_through(
     sql: &str,
     history: &History,
     step: usize,
     flow: &mut Dataflow,
-    store: &MemoryStore,
+    store: &Arc<dyn StateStore>,
 ) -> Result<StepOutput, Error> {
     let output = stepped(flow, inputs_at(flow, history, step)).await?;
     let luck = history.luck(step);
     if [Luck::Checkpoint, Luck::CheckpointAndRestart].contains(&luck) {
-        flow.checkpoint(store, &(step as u64 + 1).to_le_bytes())?;
+        flow.checkpoint(store.as_ref(), &(step as u64 + 1).to_le_bytes())?;
     }
     if [Luck::Restart, Luck::CheckpointAndRestart].contains(&luck) {
-        *flow = compile(sql).await?;
-        let done = flow.restore(store)?.map_or(0, |meta| u64::from_le_bytes(meta.try_into().unwrap()));
+        *flow = begun(sql, history, store).await?;
+        let done = flow.restore(store.as_ref())?.map_or(0, |meta| u64::from_le_bytes(meta.try_into().unwrap()));
         for again in done as usize..=step {
             stepped(flow, inputs_at(flow, history, again)).await?;
         }
