@@ -40,7 +40,8 @@ const SMALL: usize = 64 * 1024;
 pub(super) struct Unsaved {
     /// Pages in which bits changed.
     pages: Vec<bool>,
-    changed: bool,
+    /// Whether nothing differs; an arrangement that was never saved differs.
+    none: bool,
     /// Pieces that the store has, or may have after a commit that failed.
     stored: BTreeMap<u64, Weak<Piece>>,
     /// Pages that the store may have.
@@ -50,7 +51,7 @@ pub(super) struct Unsaved {
 impl Unsaved {
     /// A row went.
     pub(super) fn row(&mut self, row: u32) {
-        self.changed = true;
+        self.none = false;
         let page = row as usize / PAGE_ROWS;
         if page >= self.pages.len() {
             self.pages.resize(page + 1, false);
@@ -65,7 +66,7 @@ impl Unsaved {
 
     /// All rows got other numbers.
     pub(super) fn all(&mut self) {
-        self.changed = true;
+        self.none = false;
         self.pages.clear();
     }
 }
@@ -74,7 +75,7 @@ impl Arrangement {
     /// Adds what the store has to change.
     pub(crate) fn changes(&mut self, changes: &mut Vec<Change>) -> Result<()> {
         let number = self.pieces.number();
-        if !self.unsaved.changed {
+        if self.unsaved.none {
             return Ok(());
         }
         for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
@@ -99,14 +100,14 @@ impl Arrangement {
 
     /// The changes are in the store.
     pub(crate) fn saved(&mut self) {
-        if !self.unsaved.changed {
+        if self.unsaved.none {
             return;
         }
         self.pieces.list().iter().for_each(|(_, piece)| piece.set_stored());
         self.unsaved.stored.retain(|_, piece| piece.strong_count() > 0);
         self.unsaved.stored_pages = self.live.len().div_ceil(PAGE_WORDS);
         self.unsaved.pages.clear();
-        self.unsaved.changed = false;
+        self.unsaved.none = true;
     }
 
     /// Makes room in memory: pieces that the store has leave it, and others are written ahead of their checkpoint.
@@ -153,8 +154,7 @@ impl Arrangement {
     /// Fills an empty arrangement with what the store has.
     pub(crate) fn restore(&mut self, store: &dyn StateStore) -> Result<()> {
         let number = self.pieces.number();
-        // An arrangement that never had a row was never written.
-        let Some(list) = store.get(&list_key(number))? else { return Ok(()) };
+        let list = store.get(&list_key(number))?.ok_or_else(|| unusable(number, "its list of pieces is missing"))?;
         let list = SavedList::decode(&list).ok_or_else(|| unusable(number, "its list of pieces is not whole"))?;
         self.restore_live(number, &list, store)?;
         for piece in &list.pieces {
@@ -178,7 +178,7 @@ impl Arrangement {
         }
         self.pieces.reserve_ids(list.next_id);
         self.unsaved.stored_pages = self.live.len().div_ceil(PAGE_WORDS);
-        self.unsaved.changed = false;
+        self.unsaved.none = true;
         // Pieces that were written ahead of a checkpoint that never came.
         for key in store.keys(&piece_key(number, 0)[..PIECE_PREFIX])? {
             if let Some(id) = key[PIECE_PREFIX..].first_chunk().map(|id| u64::from_be_bytes(*id)) {

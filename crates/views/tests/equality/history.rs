@@ -150,7 +150,7 @@ impl History {
 
     /// Whether the dataflow has no memory to spare.
     pub(crate) fn tight(&self) -> bool {
-        self.seed % 3 == 1
+        self.seed.is_multiple_of(3)
     }
 
     /// What a table holds behind a step.

@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::FutureExt;
-use millstream_views::{Dataflow, Error, MemoryStore, StepOutput};
+use millstream_views::{Dataflow, Error, MemoryStore, StateStore, StepOutput};
 
 use crate::history::{History, Luck, World};
 use crate::world::{self, TABLES, kind_of};

@@ -200,7 +200,6 @@ async fn a_value_that_is_missing_is_an_error_never_another_answer() {
         let restored = compile(sql).await.unwrap().restore(&damaged);
         match missing[0] {
             b'm' => assert_eq!(restored.unwrap(), None),
-            // An arrangement that never had a row has no list; that one should is told by what belongs to it.
             _ => assert!(restored.is_err(), "without {missing:?}"),
         }
     }
