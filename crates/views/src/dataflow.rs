@@ -4,6 +4,7 @@ mod checkpoint;
 mod memory;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -69,7 +70,7 @@ impl Dataflow {
             root: root.node,
             inputs,
             delta_schema: weighted_schema(&schema),
-            answer: Arc::new(Answer { rows: RwLock::new(rows), schema, key: root.key }),
+            answer: Arc::new(Answer { rows: RwLock::new(rows), applied: AtomicU64::default(), schema, key: root.key }),
             context: state.task_ctx(),
             steps: 0,
             grows: root.grows,
@@ -105,12 +106,12 @@ impl Dataflow {
     pub async fn step(&mut self, inputs: Vec<Vec<RecordBatch>>) -> Result<StepOutput> {
         let turn =
             Turn { inputs, context: Arc::clone(&self.context), first: self.steps == 0, refused: Mutex::default() };
+        self.progress.begin_step()?;
         self.steps += 1;
-        self.progress.begin_step();
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
         self.relieve()?;
-        self.progress.end_step();
+        self.progress.end_step(delta.num_rows());
         Ok(StepOutput { delta, refused: turn.refused.into_inner() })
     }
 
@@ -162,6 +163,8 @@ fn suited(state: &SessionState) -> SessionState {
 #[derive(Debug)]
 pub struct Answer {
     rows: RwLock<Arrangement>,
+    /// How many changes of rows it has taken in.
+    applied: AtomicU64,
     schema: SchemaRef,
     key: Option<Vec<usize>>,
 }
@@ -183,7 +186,10 @@ impl Answer {
 
     /// Changes it by a step's delta. Readers see all of it or nothing.
     pub fn apply(&self, delta: &RecordBatch) -> Result<()> {
-        self.rows.write().apply(delta)
+        let mut rows = self.rows.write();
+        rows.apply(delta)?;
+        self.applied.fetch_add(delta.num_rows() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How many rows there are.

@@ -72,15 +72,25 @@ impl Unsaved {
 }
 
 impl Arrangement {
+    /// The store may have from now on what a commit tries to put there.
+    pub(crate) fn attempt(&mut self) {
+        if self.unsaved.none {
+            return;
+        }
+        for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
+            self.unsaved.stored.insert(piece.id, Arc::downgrade(piece));
+        }
+        self.unsaved.stored_pages = self.unsaved.stored_pages.max(self.live.len().div_ceil(PAGE_WORDS));
+    }
+
     /// Adds what the store has to change.
-    pub(crate) fn changes(&mut self, changes: &mut Vec<Change>) -> Result<()> {
-        let number = self.pieces.number();
+    pub(crate) fn changes(&self, changes: &mut Vec<Change>) -> Result<()> {
         if self.unsaved.none {
             return Ok(());
         }
+        let number = self.pieces.number();
         for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
             changes.push((piece.key.clone(), Some(encode(&piece.batch()?)?)));
-            self.unsaved.stored.insert(piece.id, Arc::downgrade(piece));
         }
         // Those that only snapshots hold go later: their rows may have to be read.
         let gone = self.unsaved.stored.iter().filter(|(_, piece)| piece.strong_count() == 0);
@@ -93,7 +103,6 @@ impl Arrangement {
             }
         }
         changes.extend((pages..self.unsaved.stored_pages).map(|page| (page_key(number, page), None)));
-        self.unsaved.stored_pages = self.unsaved.stored_pages.max(pages);
         changes.push((list_key(number), Some(self.list())));
         Ok(())
     }

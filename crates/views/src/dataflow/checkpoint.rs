@@ -22,6 +22,8 @@
 //!
 //! The first checkpoint of a dataflow that was not restored removes whatever lies in the store.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::Dataflow;
@@ -52,6 +54,8 @@ pub(super) struct Progress {
     in_store: bool,
     /// Whether a step was begun and not ended: then its state is worth nothing.
     within_step: bool,
+    /// How many changes of rows of the answer steps have given.
+    given: u64,
 }
 
 impl Progress {
@@ -59,21 +63,30 @@ impl Progress {
         self.in_store
     }
 
-    pub(super) fn begin_step(&mut self) {
+    /// Refuses a dataflow of which a step or a restore failed.
+    pub(super) fn begin_step(&mut self) -> Result<()> {
+        if self.within_step {
+            return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
+        }
         self.within_step = true;
+        Ok(())
     }
 
-    pub(super) fn end_step(&mut self) {
+    pub(super) fn end_step(&mut self, given: usize) {
         self.within_step = false;
+        self.given += given as u64;
     }
 }
 
 impl Dataflow {
-    /// Writes what changed since the last checkpoint, and `meta`, in one commit. It is always the same store; after an
-    /// error the checkpoint may be tried again. [`StateStore::sync`] is the caller's to call.
+    /// Writes what changed since the last checkpoint, and `meta`, in one commit. What steps gave must have been applied
+    /// to the answer. Readers of the answer do not wait. It is always the same store; after an error the checkpoint may be tried again. [`StateStore::sync`] is the caller's to call.
     pub fn checkpoint(&mut self, store: &dyn StateStore, meta: &[u8]) -> Result<CheckpointStats> {
         if self.progress.within_step {
             return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
+        }
+        if self.answer.applied.load(Ordering::Relaxed) != self.progress.given {
+            return Err(state("a step's delta was not applied to the answer; apply it first"));
         }
         if !self.memory.goes_to(store) {
             return Err(state("it goes to another store than the pieces that find no room in memory"));
@@ -88,8 +101,11 @@ impl Dataflow {
         let mut arrangements = 0;
         self.visit(&mut |number, kept| {
             arrangements = number + 1;
-            kept.changes(&mut changes)
+            kept.attempt();
+            Ok(())
         })?;
+        self.root.visit_state(&mut |kept| kept.changes(&mut changes))?;
+        self.answer.rows.read().changes(&mut changes)?;
         changes.push((META.to_vec(), Some(self.meta(arrangements, meta))));
         let stats = CheckpointStats::of(&changes);
         store.commit(changes)?;
@@ -118,7 +134,7 @@ impl Dataflow {
         if let Some(difference) = difference(&String::from_utf8_lossy(&query), &self.query()) {
             return Err(state(format!("it belongs to another query: {difference}")));
         }
-        self.progress.begin_step();
+        self.progress.begin_step()?;
         self.memory.own();
         let mut arrangements = 0;
         self.visit(&mut |number, kept| {
@@ -136,7 +152,7 @@ impl Dataflow {
         }
         self.steps = saved.steps;
         self.progress.in_store = true;
-        self.progress.end_step();
+        self.progress.end_step(0);
         Ok(Some(saved.meta))
     }
 

@@ -8,7 +8,7 @@ use millstream_views::{Dataflow, DiskOptions, DiskStore, MemoryStore, StateStore
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::outcome::{compile, inputs_of, texts};
+use crate::outcome::{compile, inputs_of, stepped, texts};
 use crate::world::{TABLES, grows, number, rows};
 
 const QUERIES: [&str; 5] = [
@@ -81,8 +81,8 @@ async fn a_dataflow_larger_than_its_limit_answers_the_same() {
         for step in 0..14 {
             let deltas = world.change();
             let inputs = inputs_of(&flow, &deltas);
-            flow.step(inputs.clone()).await.unwrap();
-            whole.step(inputs).await.unwrap();
+            stepped(&mut flow, inputs.clone()).await.unwrap();
+            stepped(&mut whole, inputs).await.unwrap();
             since.push(deltas);
             if step % 3 == 0 {
                 flow.checkpoint(store.as_ref(), b"").unwrap();
@@ -94,13 +94,14 @@ async fn a_dataflow_larger_than_its_limit_answers_the_same() {
                 assert!(flow.restore(store.as_ref()).unwrap().is_some());
                 for deltas in since.drain(..) {
                     let inputs = inputs_of(&flow, &deltas);
-                    flow.step(inputs).await.unwrap();
+                    stepped(&mut flow, inputs).await.unwrap();
                 }
             }
             if step % 7 == 6 {
                 assert_eq!(answer(&flow), answer(&whole), "{sql}");
             }
         }
+        flow.checkpoint(store.as_ref(), b"").unwrap();
         let (small, large) = (bytes(&mut flow), bytes(&mut whole));
         // Indexes stay.
         assert!(small < large * 4 / 5, "{sql}: {small} of {large} bytes");
@@ -114,16 +115,16 @@ async fn a_snapshot_stays_readable_when_its_rows_have_left_memory_and_state() {
     let mut random = StdRng::seed_from_u64(12);
     let mut flow = limited(sql, &store, 1).await;
     let all = rows(&mut random, number("c"), &(0..40_000).collect::<Vec<_>>());
-    flow.step(vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
+    stepped(&mut flow, vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
     flow.checkpoint(store.as_ref(), b"").unwrap();
     let before = flow.answer().snapshot();
-    flow.step(vec![vec![weighted(&all, -1).unwrap()]]).await.unwrap();
+    stepped(&mut flow, vec![vec![weighted(&all, -1).unwrap()]]).await.unwrap();
     flow.checkpoint(store.as_ref(), b"").unwrap();
     assert_eq!(flow.answer().rows(), 0);
     let read: usize = before.parts().map(|part| part.unwrap().num_rows()).sum();
     assert_eq!(read, 40_000);
     // Nobody holds the rows any more.
-    flow.step(vec![vec![weighted(&rows(&mut random, number("c"), &[1]), 1).unwrap()]]).await.unwrap();
+    stepped(&mut flow, vec![vec![weighted(&rows(&mut random, number("c"), &[1]), 1).unwrap()]]).await.unwrap();
     flow.checkpoint(store.as_ref(), b"").unwrap();
     assert_eq!(store.keys(b"p").unwrap().len(), 1);
 }
@@ -135,7 +136,7 @@ async fn rows_that_are_used_stay_in_memory() {
     let mut random = StdRng::seed_from_u64(13);
     let mut flow = limited(sql, &store, 30 << 20).await;
     let all = rows(&mut random, number("s"), &(0..100_000).collect::<Vec<_>>());
-    flow.step(vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
+    stepped(&mut flow, vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
     let before = bytes(&mut flow);
     flow.checkpoint(store.as_ref(), b"").unwrap();
     assert_eq!(bytes(&mut flow), before, "what fits stays");

@@ -188,7 +188,7 @@ async fn a_value_that_is_missing_is_an_error_never_another_answer() {
     for _ in 0..5 {
         let deltas = world.change();
         let inputs = inputs_of(&flow, &deltas);
-        flow.step(inputs).await.unwrap();
+        stepped(&mut flow, inputs).await.unwrap();
     }
     flow.checkpoint(&store, b"here").unwrap();
     let keys = store.keys(b"").unwrap();
@@ -203,6 +203,17 @@ async fn a_value_that_is_missing_is_an_error_never_another_answer() {
             _ => assert!(restored.is_err(), "without {missing:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_waits_for_the_answer() {
+    let store = MemoryStore::default();
+    let mut flow = compile("SELECT count(*) AS n FROM s").await.unwrap();
+    let output = flow.step(vec![vec![]]).await.unwrap();
+    let refused = flow.checkpoint(&store, b"").unwrap_err().to_string();
+    assert!(refused.contains("apply it first"), "{refused}");
+    flow.answer().apply(&output.delta).unwrap();
+    flow.checkpoint(&store, b"").unwrap();
 }
 
 #[tokio::test]
