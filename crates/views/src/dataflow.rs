@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::Result;
 use crate::arrangement::{Arrangement, Memory, Snapshot};
-use crate::compile::{Compiler, InputKind, ViewInput, detached, refuse};
+use crate::compile::{Compiler, InputKind, ViewInput, detached, refuse, stable};
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
 use crate::node::{Node, Turn};
@@ -58,7 +58,7 @@ impl Dataflow {
     ) -> Result<Self> {
         refuse::volatile(&plan)?;
         let state = suited(state);
-        let plan = state.optimize(&detached(plan)?)?;
+        let plan = state.optimize(&stable::ordered(detached(plan)?)?)?;
         let mut compiler = Compiler::new(&state, kind_of);
         let part = compiler.compile(&plan).await?;
         let root = compiler.seal(part).await?;
@@ -156,7 +156,10 @@ fn suited(state: &SessionState) -> SessionState {
     options.execution.skip_partial_aggregation_probe_rows_threshold = usize::MAX;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.enable_dynamic_filter_pushdown = false;
-    SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build()
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .with_execution_props(stable::named_anew(state.execution_props()))
+        .build()
 }
 
 /// The rows of a view, for readers beside the one that steps.

@@ -92,9 +92,14 @@ impl Compiler<'_> {
             JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right.key.clone(),
             _ => None,
         };
-        let grows = join.join_type == JoinType::LeftSemi && left.grows && right.grows;
+        // With a filter a row on the right could make it fail for a row on the left that is out already.
+        let grows = join.join_type == JoinType::LeftSemi && left.grows && right.grows && join.filter.is_none();
         let inputs = vec![KeyedInput::new(left, left_keys)?, KeyedInput::new(right, right_keys)?];
-        let node = Keyed::new(label(join), fragment, inputs, arrow, output_key, None)?;
+        let outer = usize::from(matches!(
+            join.join_type,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
+        ));
+        let node = Keyed::new(label(join), fragment, inputs, arrow, output_key, None)?.leaving_out_of(outer);
         let part = self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&joined), grows, key })?;
         without_computed(part, &joined, &join.schema)
     }

@@ -9,6 +9,7 @@ mod join;
 mod linear;
 pub(crate) mod refuse;
 mod source;
+pub(crate) mod stable;
 mod window;
 
 use std::sync::Arc;

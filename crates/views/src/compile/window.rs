@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Sort, Window};
 
 use super::linear::listed;
-use super::{Compiler, Part, Sealed};
+use super::{Compiler, Part, Sealed, linear};
 use crate::fragment::Fragment;
 use crate::key::Key;
 use crate::node::{Keyed, KeyedInput};
@@ -32,22 +32,27 @@ impl Compiler<'_> {
             return Ok(part);
         }
         let exprs = schema.columns().into_iter().filter(|c| !c.name.starts_with("__key")).map(Expr::Column);
-        super::linear::project_weighted(part, exprs.collect())
+        linear::project_weighted(part, exprs.collect())
     }
 
     /// `LIMIT`: only over an order.
     pub(super) async fn limit(&mut self, plan: &LogicalPlan, limit: &Limit) -> Result<Part> {
         match limit.input.as_ref() {
             LogicalPlan::Sort(sort) => self.top(plan, sort).await,
+            // Columns are computed for the first rows alone.
             LogicalPlan::Projection(projection) => match projection.input.as_ref() {
-                LogicalPlan::Sort(sort) => self.top(plan, sort).await,
+                LogicalPlan::Sort(sort) => {
+                    let first = Limit { input: Arc::clone(&projection.input), ..limit.clone() };
+                    let part = self.top(&LogicalPlan::Limit(first), sort).await?;
+                    linear::project(part, &projection.expr, &projection.input)
+                }
                 _ => Err(unordered()),
             },
             _ => Err(unordered()),
         }
     }
 
-    /// The first rows of an order; `plan` is the operators down to the sort.
+    /// The first rows of an order; `plan` is the sort, or a limit over it.
     pub(super) async fn top(&mut self, plan: &LogicalPlan, sort: &Sort) -> Result<Part> {
         let part = self.compile(&sort.input).await?;
         let part_key = part.key.clone();
@@ -60,14 +65,11 @@ impl Compiler<'_> {
         let output_key = Key::of_columns(&arrow, &[])?;
         let order: Vec<String> = sort.expr.iter().map(|e| e.to_string()).collect();
         let label = format!("first rows by {}", order.join(", "));
-        let same_columns = matches!(plan, LogicalPlan::Sort(_))
-            || matches!(plan, LogicalPlan::Limit(limit) if matches!(limit.input.as_ref(), LogicalPlan::Sort(_)));
         let skips = matches!(plan, LogicalPlan::Limit(limit) if limit.skip.is_some());
         // Rows that fall out of the first ones never come back when none can go.
-        let prune = (input.grows && same_columns && !skips).then_some(input.schema.fields().len());
-        let key = if same_columns { part_key } else { None };
+        let prune = (input.grows && !skips).then_some(input.schema.fields().len());
         let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, vec![])?], arrow, output_key, prune)?;
-        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key })
+        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: part_key })
     }
 }
 

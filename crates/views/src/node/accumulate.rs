@@ -18,7 +18,7 @@ use super::rows::run_by_row;
 use super::{Description, Node, Turn};
 use crate::Result;
 use crate::arrangement::Arrangement;
-use crate::delta::{conform, consolidate, rows_of, weighted, weighted_schema};
+use crate::delta::{conform, consolidate, repeated, weighted, weighted_schema};
 use crate::fragment::Fragment;
 use crate::key::Key;
 use crate::slot::{Cell, SlotExec};
@@ -112,7 +112,7 @@ impl Node for Accumulate {
         if delta.is_empty() && !begins {
             return Ok(vec![]);
         }
-        let rows = delta.iter().filter(|b| b.num_rows() > 0).map(rows_of).collect::<Result<Vec<_>>>()?;
+        let rows = delta.iter().filter(|b| b.num_rows() > 0).map(repeated).collect::<Result<Vec<_>>>()?;
         let partials = if begins && rows.is_empty() {
             self.partial.run(vec![vec![]], &turn.context).await?
         } else {

@@ -12,11 +12,12 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use hashbrown::HashSet;
 
+use super::salvage::Salvage;
 use super::{Description, Node, Turn};
 use crate::Result;
 use crate::arrangement::Arrangement;
 use crate::compile::Sealed;
-use crate::delta::{conform, consolidate, rows_of, weighted, weighted_schema};
+use crate::delta::{conform, consolidate, repeated, weighted, weighted_schema};
 use crate::fragment::Fragment;
 use crate::key::{EncodedRows, Key};
 
@@ -39,7 +40,7 @@ impl KeyedInput {
     /// Keeps what came, forgets what went.
     pub(crate) fn take_in(&mut self, delta: &[RecordBatch]) -> Result<()> {
         if self.grows {
-            return delta.iter().try_for_each(|batch| self.rows.insert(rows_of(batch)?));
+            return delta.iter().try_for_each(|batch| self.rows.insert(repeated(batch)?));
         }
         // A row may come in one batch and go in another.
         let schema = weighted_schema(self.rows.schema());
@@ -67,6 +68,7 @@ pub(crate) struct Keyed {
     output: SchemaRef,
     /// Only rows that came out can ever come out again, and their first columns are the input's: the others go.
     prune: Option<usize>,
+    salvage: Salvage,
 }
 
 impl Keyed {
@@ -80,7 +82,12 @@ impl Keyed {
     ) -> Result<Self> {
         let output = weighted_schema(&schema);
         let emitted = Arrangement::new(schema, output_key, true)?;
-        Ok(Self { label, fragment, inputs, emitted, output, prune })
+        Ok(Self { label, fragment, inputs, emitted, output, prune, salvage: Salvage::of_input(0) })
+    }
+
+    /// A row that fails together with one of another input is left out of this one.
+    pub(crate) fn leaving_out_of(self, input: usize) -> Self {
+        Self { salvage: Salvage::of_input(input), ..self }
     }
 }
 
@@ -88,12 +95,14 @@ impl Keyed {
 impl Node for Keyed {
     async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let mut touched = Touched::default();
+        let mut deltas = Vec::with_capacity(self.inputs.len());
         for input in &mut self.inputs {
             let delta = input.node.step(turn).await?;
             for batch in &delta {
                 touched.add(input.rows.key().encode(batch)?);
             }
             input.take_in(&delta)?;
+            deltas.push(delta);
         }
         // An operator without keys has an answer even over nothing.
         if turn.first && self.inputs.iter().all(|i| i.rows.key().columns().is_empty()) {
@@ -104,9 +113,9 @@ impl Node for Keyed {
         }
         let mut rows = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
-            rows.push(vec![touched.rows_of(&input.rows)?]);
+            rows.push(touched.rows_of(&input.rows)?);
         }
-        let after = self.fragment.run(rows, &turn.context).await?;
+        let after = self.salvage.run(&mut self.fragment, rows, &deltas, turn).await?;
         let schema = Arc::clone(self.emitted.schema());
         let after: Vec<RecordBatch> = after.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;
         let after = concat_batches(&schema, &after)?;

@@ -6,6 +6,7 @@ mod inner_join;
 mod keyed;
 mod linear;
 mod rows;
+mod salvage;
 mod source;
 
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub(crate) struct Description {
     pub(crate) state: Vec<String>,
 }
 
-/// A node. Its output is weighted; a node of which rows only come gives every row the weight 1.
+/// A node. Its output is weighted; a node of which rows only come gives weights above 0 alone.
 #[async_trait]
 pub(crate) trait Node: Send + Sync + std::fmt::Debug {
     /// Takes in what changed below, gives what changes above.

@@ -61,17 +61,22 @@ fn run_halves<'a>(
     })
 }
 
-/// A row that goes was set aside when it came.
+/// A row that goes was refused when it came.
 fn set_aside(row: &RecordBatch, error: &DataFusionError, turn: &Turn) -> Result<()> {
     let has_weight = row.schema().fields().last().is_some_and(|f| f.name() == WEIGHT);
     if row.num_rows() == 0 || has_weight && weights_of(row).value(0) < 0 {
         return Ok(());
     }
-    let columns = row.num_columns() - usize::from(has_weight);
-    let shown = row.project(&(0..columns).collect::<Vec<_>>())?;
+    refuse(row, error, turn)
+}
+
+/// Tells of a row that is left out.
+pub(super) fn refuse(row: &RecordBatch, error: &DataFusionError, turn: &Turn) -> Result<()> {
+    let schema = row.schema();
+    let own: Vec<usize> = (0..row.num_columns()).filter(|i| !schema.field(*i).name().starts_with("__")).collect();
     let mut text = Vec::new();
     let mut writer = LineDelimitedWriter::new(&mut text);
-    writer.write(&shown)?;
+    writer.write(&row.project(&own)?)?;
     writer.finish()?;
     drop(writer);
     let row = String::from_utf8_lossy(&text).trim_end().to_owned();

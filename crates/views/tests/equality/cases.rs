@@ -1,7 +1,7 @@
 //! Owns the cases that once failed.
 
 use crate::history::History;
-use crate::outcome::{Outcome, outcome};
+use crate::outcome::{Outcome, compile_in, context, outcome};
 
 /// A query, and rows as [`History::written`] reads them.
 struct Case {
@@ -33,6 +33,16 @@ const CASES: &[Case] = &[
     case("SELECT k AS c0, k + 0 AS c1, sum(a) FROM w GROUP BY k, k, 1, c0", &[r#"w 0-1 {"k":2}"#]),
     // A state over no rows.
     case("SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY y) FROM g", &[r#"g 1- {"y":"1.5"}"#]),
+    // Equal rows that come at once have a weight above 1.
+    case(
+        "SELECT t1.a, t2.a AS b, (SELECT max(k) FROM e WHERE id = t1.a) AS c FROM g t1 LEFT SEMI JOIN g t3 ON t1.k = t3.k \
+         LEFT JOIN g t2 ON t1.k = t2.k",
+        &[r#"g 0- {"k":5,"a":0}"#, r#"g 0- {"k":5,"a":0}"#, r#"g 1- {"k":5,"a":0}"#],
+    ),
+    case(
+        "SELECT a, count(*) FROM g t1 WHERE k IN (SELECT k FROM g) GROUP BY a",
+        &[r#"g 0- {"k":5,"a":0}"#, r#"g 0- {"k":5,"a":0}"#, r#"g 1- {"k":5,"a":0}"#],
+    ),
     // 0.0 and -0.0 are one key, but two values.
     case(
         "SELECT t1.y AS y1, t2.y AS y2, t3.y AS y3 FROM g t1 JOIN p t2 ON t1.y = t2.y LEFT JOIN c t3 ON t3.y = t2.y",
@@ -63,4 +73,20 @@ async fn cases_that_once_failed_equal_their_batch_answers() {
         }
     }
     assert!(failures.is_empty(), "{} of {} fail:\n\n{}", failures.len(), CASES.len(), failures.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_query_has_the_same_plan_each_time() {
+    let queries = [
+        "SELECT id FROM c ORDER BY a * k + x, CASE WHEN flag THEN day END, id LIMIT 5",
+        "SELECT id, (SELECT max(a) FROM d WHERE d.k = c.k) AS m FROM c WHERE a NOT IN (SELECT a FROM d)",
+        "SELECT id, abs(a + k) + abs(a + k) AS twice, abs(a + k) AS once FROM c",
+    ];
+    let context = context();
+    for sql in queries {
+        let plan = compile_in(&context, sql).await.unwrap().explain();
+        for _ in 0..8 {
+            assert_eq!(plan, compile_in(&context, sql).await.unwrap().explain());
+        }
+    }
 }

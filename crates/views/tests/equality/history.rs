@@ -138,6 +138,11 @@ impl History {
         RecordBatch::try_new(schema, columns).unwrap()
     }
 
+    /// All values that rows of a table have.
+    pub(crate) fn values(&self, table: usize) -> &RecordBatch {
+        &self.values[table]
+    }
+
     /// What happens behind a step; written histories restart behind each.
     pub(crate) fn luck(&self, step: usize) -> Luck {
         match self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (step * 3 % 60) & 7 {

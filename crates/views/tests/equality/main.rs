@@ -10,6 +10,7 @@ mod history;
 mod memory;
 mod outcome;
 mod random;
+mod refused;
 mod restart;
 mod shrink;
 mod world;

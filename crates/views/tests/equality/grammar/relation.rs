@@ -116,6 +116,6 @@ impl Writer {
         let depth = usize::from(self.chance(0.3));
         let (one, other) = (self.expr(left, kind, depth), self.expr(right, kind, depth));
         let operator = if self.chance(0.1) { "IS NOT DISTINCT FROM" } else { "=" };
-        format!("{one} {operator} {other}")
+        format!("({one} {operator} {other})")
     }
 }

@@ -84,7 +84,7 @@ impl Writer {
             12 => format!("CAST({} AS BIGINT)", self.leaf(scope, Kind::Quarters)),
             13 => format!("CAST({} AS INT)", self.leaf(scope, Kind::Bool)),
             14 => format!("({one} & 7)"),
-            15 => format!("CAST({one} AS BIGINT) % 3"),
+            15 => format!("(CAST({one} AS BIGINT) % 3)"),
             16 => format!("array_length({})", self.leaf(scope, Kind::List)),
             17 => format!("{}[1]", self.leaf(scope, Kind::List)),
             18 => format!("({})['n']", self.leaf(scope, Kind::Struct)),
@@ -161,7 +161,7 @@ impl Writer {
             Kind::Date => match self.below(3) {
                 0 => format!("CAST({} AS DATE)", self.leaf(scope, Kind::Time)),
                 1 => format!("CAST({one} + INTERVAL '1 day' AS DATE)"),
-                _ => format!("make_date(2022, 1 + abs({}) % 12, 1)", self.leaf(scope, Kind::Int)),
+                _ => format!("make_date(2022, CAST(1 + abs({}) % 12 AS INT), 1)", self.leaf(scope, Kind::Int)),
             },
             Kind::Time => match self.below(4) {
                 0 => format!("date_trunc('minute', {one})"),
@@ -206,7 +206,7 @@ impl Writer {
         match self.below(14) {
             0 => format!("{one} IS NULL"),
             1 => format!("{one} IS NOT NULL"),
-            2 => format!("{one} IS DISTINCT FROM {other}"),
+            2 => format!("({one} IS DISTINCT FROM {other})"),
             3 => format!("{} IN (1, 2, 5)", self.expr(scope, Kind::Int, depth)),
             4 => format!("{} NOT IN ('red', '')", self.expr(scope, Kind::Text, depth)),
             5 => format!("{} BETWEEN 1 AND 50", self.expr(scope, Kind::Int, depth)),
