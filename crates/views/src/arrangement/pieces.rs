@@ -110,6 +110,11 @@ impl Pieces {
         if rows.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
+        if let [(_, only)] = self.list.as_slice()
+            && let Some(batch) = only.resident()
+        {
+            return taken(&batch, rows);
+        }
         if self.schema.fields().is_empty() {
             return Ok(without_columns(&self.schema, rows.len()));
         }

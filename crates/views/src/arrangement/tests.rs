@@ -1,4 +1,4 @@
-//! An arrangement against a plain list of rows.
+//! An arrangement against a plain list of rows, also out of memory and after restarts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::delta::with_weights;
+use crate::store::{MemoryStore, StateStore};
 
 fn batch(rows: &[(i64, String)]) -> RecordBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
@@ -32,41 +33,132 @@ fn empty(retracts: bool) -> Arrangement {
     Arrangement::new(schema, key, retracts).unwrap()
 }
 
-#[test]
-fn rows_come_and_go_as_in_a_plain_list() {
-    let mut random = StdRng::seed_from_u64(7);
-    let mut kept = empty(true);
-    let mut model: Vec<(i64, String)> = Vec::new();
-    for round in 0..400 {
+/// Random changes of `kept` and of a plain list.
+struct Changes {
+    random: StdRng,
+    model: Vec<(i64, String)>,
+    /// Letters behind each text.
+    padding: usize,
+}
+
+impl Changes {
+    fn new(seed: u64, padding: usize) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), model: Vec::new(), padding }
+    }
+
+    fn make(&mut self, kept: &mut Arrangement, round: usize, most: usize) {
+        let Self { random, model, padding } = self;
         let mut delta: BTreeMap<(i64, String), i64> = BTreeMap::new();
-        for _ in 0..random.random_range(0..60) {
+        for _ in 0..random.random_range(0..most) {
             if round % 7 > 2 && !model.is_empty() && random.random_bool(0.6) {
                 let row = model.swap_remove(random.random_range(0..model.len()));
                 *delta.entry(row).or_default() -= 1;
             } else {
-                let row = (random.random_range(0..40), format!("t{}", random.random_range(0..4)));
+                let text = format!("t{}{}", random.random_range(0..4), ".".repeat(*padding));
+                let row = (random.random_range(0..40), text);
                 model.push(row.clone());
                 *delta.entry(row).or_default() += 1;
             }
         }
-        let changes: Vec<((i64, String), i64)> = delta.into_iter().filter(|(_, w)| *w != 0).collect();
-        let changed = batch(&changes.iter().map(|c| c.0.clone()).collect::<Vec<_>>());
-        let weights = Int64Array::from_iter_values(changes.iter().map(|c| c.1));
-        kept.apply(&with_weights(&changed, weights).unwrap()).unwrap();
+        apply(kept, delta);
+    }
 
-        assert_eq!(kept.len(), model.len());
-        let key = random.random_range(0..40);
-        let probe = kept.key().encode(&batch(&[(key, String::new())])).unwrap();
-        let mut under = rows(&[kept.rows_under(&probe).unwrap()]);
-        let mut expected: Vec<_> = model.iter().filter(|r| r.0 == key).cloned().collect();
+    /// Takes away all but a few rows.
+    fn purge(&mut self, kept: &mut Arrangement) {
+        let mut delta: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        self.model.drain(50..).for_each(|row| *delta.entry(row).or_default() -= 1);
+        apply(kept, delta);
+    }
+
+    fn compare(&mut self, kept: &Arrangement, round: usize) {
+        assert_eq!(kept.len(), self.model.len());
+        let key = self.random.random_range(0..40);
+        let mut under = under(kept, key);
+        let mut expected: Vec<_> = self.model.iter().filter(|r| r.0 == key).cloned().collect();
         under.sort();
         expected.sort();
         assert_eq!(under, expected, "round {round}");
     }
-    let mut all = rows(&kept.snapshot().batches().unwrap());
-    all.sort();
-    model.sort();
-    assert_eq!(all, model);
+
+    fn compare_all(&mut self, kept: &Arrangement) {
+        let mut all = rows(&kept.snapshot().batches().unwrap());
+        all.sort();
+        self.model.sort();
+        assert_eq!(all, self.model);
+    }
+}
+
+fn apply(kept: &mut Arrangement, delta: BTreeMap<(i64, String), i64>) {
+    let changes: Vec<((i64, String), i64)> = delta.into_iter().filter(|(_, w)| *w != 0).collect();
+    let changed = batch(&changes.iter().map(|c| c.0.clone()).collect::<Vec<_>>());
+    let weights = Int64Array::from_iter_values(changes.iter().map(|c| c.1));
+    kept.apply(&with_weights(&changed, weights).unwrap()).unwrap();
+}
+
+/// The rows under a key, in their order.
+fn under(kept: &Arrangement, key: i64) -> Vec<(i64, String)> {
+    let probe = kept.key().encode(&batch(&[(key, String::new())])).unwrap();
+    rows(&[kept.rows_under(&probe).unwrap()])
+}
+
+#[test]
+fn rows_come_and_go_as_in_a_plain_list() {
+    let mut changes = Changes::new(7, 0);
+    let mut kept = empty(true);
+    for round in 0..400 {
+        changes.make(&mut kept, round, 60);
+        changes.compare(&kept, round);
+    }
+    changes.compare_all(&kept);
+}
+
+/// Commits what changed.
+fn save(kept: &mut Arrangement, store: &dyn StateStore) {
+    let mut changes = Vec::new();
+    kept.attempt();
+    kept.changes(&mut changes).unwrap();
+    store.commit(changes).unwrap();
+    kept.saved();
+}
+
+#[test]
+fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let limited = || {
+        let mut kept = empty(true);
+        kept.place(3, Arc::new(Memory::limited(Arc::clone(&store), 0)));
+        kept
+    };
+    // Long texts, so that pieces are worth writing ahead of their checkpoint.
+    let mut changes = Changes::new(8, 1000);
+    let mut kept = limited();
+    let mut compactions = 0;
+    for round in 0..240 {
+        let before = kept.next.len();
+        if round % 80 == 79 {
+            changes.purge(&mut kept);
+        }
+        changes.make(&mut kept, round, 200);
+        compactions += usize::from(kept.next.len() < before);
+        kept.pieces.memory().begin_next(0);
+        kept.relieve().unwrap();
+        changes.compare(&kept, round);
+        if round % 20 == 11 {
+            save(&mut kept, store.as_ref());
+            let mut restored = limited();
+            restored.pieces.memory().own();
+            restored.restore(store.as_ref()).unwrap();
+            for key in 0..40 {
+                assert_eq!(under(&restored, key), under(&kept, key), "round {round}, key {key}");
+            }
+            kept = restored;
+        }
+    }
+    changes.compare_all(&kept);
+    assert!(compactions > 1, "{compactions} compactions");
+    save(&mut kept, store.as_ref());
+    let pieces = store.keys(b"p").unwrap();
+    assert_eq!(pieces.len(), kept.pieces.list().len(), "nothing is left behind in the store");
 }
 
 #[test]
