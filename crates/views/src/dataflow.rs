@@ -57,6 +57,7 @@ impl Dataflow {
         kind_of: &(dyn Fn(&TableReference) -> Option<InputKind> + Sync),
     ) -> Result<Self> {
         refuse::volatile(&plan)?;
+        refuse::several_rows(&plan)?;
         let state = suited(state);
         let plan = state.optimize(&stable::ordered(detached(plan)?)?)?;
         let mut compiler = Compiler::new(&state, kind_of);

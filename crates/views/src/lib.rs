@@ -22,6 +22,9 @@
 //!   back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out is
 //!   compared with what came out before.
 //!
+//! A row that makes an expression fail is left out and told of ([`Refused`]), and everything goes on as if it were not
+//! there; of an outer join that is the row that the failing pair would be kept for.
+//!
 //! What nodes keep, and the answer, lies in memory and goes to a [`StateStore`] in checkpoints: one commit each, with
 //! what changed since the last one and the caller's positions of the inputs. A dataflow that is compiled again takes
 //! up the last checkpoint ([`Dataflow::restore`]) and is given the deltas behind those positions.

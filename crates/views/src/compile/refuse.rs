@@ -36,6 +36,29 @@ pub(crate) fn volatile(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
+/// Refuses subqueries in the place of a value that could give more than one row: a batch would fail, while a view has
+/// to go on.
+pub(crate) fn several_rows(plan: &LogicalPlan) -> Result<()> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarSubquery(subquery) = expr {
+                    found |= subquery.subquery.max_rows().is_none_or(|rows| rows > 1);
+                }
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })?;
+    if found {
+        return Err(Error::not_incremental(
+            "a subquery that may give several rows for one value",
+            "use an aggregate such as max(…), or ORDER BY … LIMIT 1",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses subqueries that the optimizer could not turn into joins.
 pub(super) fn subqueries(plan: &LogicalPlan) -> Result<()> {
     let mut found = false;

@@ -1,7 +1,17 @@
 //! Owns the cases that once failed.
 
+use std::collections::BTreeMap;
+
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
+use millstream_views::weighted;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use crate::history::History;
-use crate::outcome::{Outcome, compile_in, context, outcome};
+use crate::outcome::{Outcome, compile, compile_in, context, outcome, stepped};
+use crate::world::rows;
 
 /// A query, and rows as [`History::written`] reads them.
 struct Case {
@@ -42,6 +52,11 @@ const CASES: &[Case] = &[
     case(
         "SELECT a, count(*) FROM g t1 WHERE k IN (SELECT k FROM g) GROUP BY a",
         &[r#"g 0- {"k":5,"a":0}"#, r#"g 0- {"k":5,"a":0}"#, r#"g 1- {"k":5,"a":0}"#],
+    ),
+    // A subquery of one row in the place of a value.
+    case(
+        "SELECT id, (SELECT a FROM w ORDER BY a DESC LIMIT 1) AS most FROM c",
+        &[r#"c 0-2 {"id":1,"ts":"2023-11-14T22:16:44"}"#, r#"w 1- {"a":7}"#, r#"w 1-3 {"a":8}"#],
     ),
     // 0.0 and -0.0 are one key, but two values.
     case(
@@ -89,4 +104,53 @@ async fn a_query_has_the_same_plan_each_time() {
             assert_eq!(plan, compile_in(&context, sql).await.unwrap().explain());
         }
     }
+}
+
+#[tokio::test]
+async fn a_subquery_of_several_rows_is_no_value() {
+    for sql in ["SELECT id, (SELECT a FROM w) AS m FROM c", "SELECT id FROM c WHERE a > 2 * (SELECT a FROM w LIMIT 2)"]
+    {
+        let error = compile(sql).await.unwrap_err().to_string();
+        assert!(error.contains("several rows") && error.contains("LIMIT 1"), "{error}");
+    }
+}
+
+/// The state of a sketch that was merged in another order may be another one, so its answers are no text to compare.
+#[tokio::test]
+async fn approximate_percentiles_are_near_the_exact_ones() {
+    let sql =
+        "SELECT k, approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY a) AS p, approx_median(a) AS m FROM s GROUP BY k";
+    let mut flow = compile(sql).await.unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let mut known: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+    for step in 0..30 {
+        let ids: Vec<i64> = (step * 200..(step + 1) * 200).collect();
+        let new = rows(&mut random, 0, &ids);
+        let (keys, values) = (new.column(1).as_primitive::<Int32Type>(), new.column(2).as_primitive::<Int64Type>());
+        for (key, value) in keys.iter().zip(values).filter_map(|(k, a)| k.zip(a)) {
+            known.entry(key).or_default().push(value);
+        }
+        stepped(&mut flow, vec![vec![weighted(&new, 1).unwrap()]]).await.unwrap();
+    }
+    let mut compared = 0;
+    for batch in flow.answer().snapshot().batches().unwrap() {
+        let column = |i: usize| cast(batch.column(i), &DataType::Float64).unwrap();
+        let (keys, high, middle) = (batch.column(0).as_primitive::<Int32Type>(), column(1), column(2));
+        for (i, key) in keys.iter().enumerate().filter_map(|(i, key)| key.map(|key| (i, key))) {
+            for (found, wanted) in [(&high, 0.9), (&middle, 0.5)] {
+                let found = found.as_primitive::<Float64Type>().value(i);
+                let all = &known[&key];
+                let share = |below: &dyn Fn(f64) -> bool| {
+                    all.iter().filter(|v| below(**v as f64)).count() as f64 / all.len() as f64
+                };
+                let (low, high) = (share(&|v| v < found), share(&|v| v <= found));
+                assert!(
+                    low - 0.02 <= wanted && wanted <= high + 0.02,
+                    "{key}: {found} is at {low} to {high}, not {wanted}"
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 12);
 }

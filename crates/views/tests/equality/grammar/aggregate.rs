@@ -19,7 +19,7 @@ impl Writer {
 
     fn call(&mut self, scope: &Scope) -> (String, Kind) {
         let number = self.pick(&NUMBERS);
-        match self.below(17) {
+        match self.below(19) {
             0 => ("count(*)".into(), Kind::Int),
             1 => {
                 let kind = self.pick(&super::ORDERED);
@@ -52,6 +52,11 @@ impl Writer {
                 let (y, x) = (self.expr(scope, Kind::Quarters, 0), self.expr(scope, Kind::Quarters, 0));
                 (format!("{name}({y}, {x})"), Kind::Fuzzy)
             }
+            16 => {
+                let text = self.expr(scope, Kind::Text, 1);
+                (format!("string_agg(DISTINCT {text}, '+' ORDER BY {text})"), Kind::Text)
+            }
+            17 => (format!("max({})", self.expr(scope, Kind::Bool, 1)), Kind::Bool),
             14 => {
                 let name = self.pick(&["bool_and", "bool_or"]);
                 (format!("{name}({})", self.condition(scope, 1)), Kind::Bool)

@@ -1,5 +1,7 @@
 //! Owns what stands behind FROM: tables, derived tables, joins.
 
+use rand::Rng;
+
 use super::{Column, Kind, ORDERED, Relation, Scope, Writer};
 use crate::world::TABLES;
 
@@ -92,6 +94,29 @@ impl Writer {
         let kind =
             self.pick(&["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"]);
         let half = kind.contains("SEMI") || kind.contains("ANTI");
+        if kind == "JOIN" && self.chance(0.2) {
+            let condition = self.equality(&left.scope, &right.scope);
+            let alias = self.name("t");
+            let columns: Vec<&Column> = both.columns.iter().filter(|_| self.random.random_bool(0.4)).take(4).collect();
+            let items: Vec<String> = columns.iter().enumerate().map(|(i, c)| format!("{} AS c{i}", c.name)).collect();
+            if !items.is_empty() {
+                let kinds: Vec<Kind> = columns.iter().map(|c| c.kind).collect();
+                let (left, right, items) = (left.sql, right.sql, items.join(", "));
+                return self.named(
+                    format!("(SELECT {items} FROM {left}, {right} WHERE {condition}) {alias}"),
+                    &alias,
+                    &kinds,
+                );
+            }
+        }
+        if !half && self.chance(0.08) {
+            let tables = (self.table(), self.table());
+            let scope = Scope {
+                columns: [tables.0.scope.columns, tables.1.scope.columns].concat(),
+                unique: tables.0.scope.unique && tables.1.scope.unique,
+            };
+            return Relation { sql: format!("{} {kind} {} USING (k)", tables.0.sql, tables.1.sql), scope };
+        }
         let mut on = self.equality(&left.scope, &right.scope);
         if kind != "FULL JOIN" && self.chance(0.12) {
             // Without equality.

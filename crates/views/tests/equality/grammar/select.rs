@@ -86,7 +86,7 @@ impl Writer {
         let mut items = Vec::new();
         let mut kinds = Vec::new();
         for _ in 0..n {
-            let kind = self.pick(&ORDERED);
+            let kind = if self.chance(0.1) { self.pick(&[Kind::List, Kind::Struct]) } else { self.pick(&ORDERED) };
             let deep = usize::from(self.chance(0.5));
             items.push(self.expr(&relation.scope, kind, deep));
             kinds.push(kind);
@@ -186,7 +186,13 @@ impl Writer {
             items.push(self.expr(&relation.scope, kind, 1));
             kinds.push(kind);
         }
-        for _ in 0..1 + self.below(2) {
+        let (call, kind) = self.window(&relation.scope, &partition);
+        items.push(call);
+        kinds.push(kind);
+        // Among equal rows it is chance which one's first place goes with which one's second.
+        if relation.scope.unique && self.chance(0.5) {
+            let partition =
+                if self.chance(0.5) { partition } else { format!("{partition}, {}", self.partition(&relation.scope)) };
             let (call, kind) = self.window(&relation.scope, &partition);
             items.push(call);
             kinds.push(kind);
@@ -202,6 +208,14 @@ impl Writer {
         let kinds: Vec<Kind> = (0..1 + self.below(3)).map(|_| self.shown(&relation.scope)).collect();
         let items: Vec<String> = kinds.iter().map(|kind| self.expr(&relation.scope, *kind, 1)).collect();
         let condition = self.condition_over(&relation, depth);
+        if self.chance(0.3) {
+            let sql = format!(
+                "SELECT {} FROM {}{condition} QUALIFY row_number() OVER (PARTITION BY {partition} ORDER BY {order}) <= 2",
+                aliased(&items),
+                relation.sql
+            );
+            return Query { sql, kinds };
+        }
         let alias = self.name("t");
         let shown: Vec<String> = (0..kinds.len()).map(|i| format!("c{i}")).collect();
         let sql = format!(
@@ -297,11 +311,20 @@ impl Writer {
         let condition = self.subquery_where(outer, &inner.scope);
         let kind = self.pick(&[Kind::Int, Kind::Text, Kind::Int, Kind::Date, Kind::Odd]);
         let (one, other) = (self.expr(outer, kind, 1), self.expr(&inner.scope, kind, 1));
-        let test = match self.below(7) {
+        let test = match self.below(10) {
             0 | 1 => format!("{one} IN (SELECT {other} FROM {}{condition})", inner.sql),
             2 => format!("{one} NOT IN (SELECT {other} FROM {}{condition})", inner.sql),
             3 => format!("EXISTS (SELECT 1 FROM {}{condition})", inner.sql),
             4 => format!("NOT EXISTS (SELECT 1 FROM {}{condition})", inner.sql),
+            5 => format!(
+                "{one} {} (SELECT {other} FROM {}{condition})",
+                self.pick(&["= ANY", "> ALL", "<> ALL"]),
+                inner.sql
+            ),
+            6 => {
+                let (one, other) = (self.expr(outer, Kind::Int, 0), self.expr(&inner.scope, Kind::Int, 0));
+                format!("{}EXISTS (SELECT 1 FROM {} WHERE {one} < {other} - 50)", self.pick(&["", "NOT "]), inner.sql)
+            }
             _ => {
                 let (subquery, kind) = self.scalar_subquery(outer);
                 format!("{} {} {subquery}", self.expr(outer, kind, 0), self.pick(&["<", ">=", "<>"]))
