@@ -15,10 +15,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::Result;
 use crate::arrangement::{Arrangement, Memory, Snapshot};
-use crate::compile::{Compiler, InputKind, ViewInput, detached, refuse, stable};
+use crate::compile::{CompileOptions, Compiler, InputKind, ViewInput, detached, refuse, stable};
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
 use crate::node::{Node, Turn};
+use crate::watermark::Clock;
 
 use checkpoint::Progress;
 
@@ -30,7 +31,7 @@ pub use checkpoint::CheckpointStats;
 pub struct StepOutput {
     /// How the answer changed: its columns and the weight; equal rows added up.
     pub delta: RecordBatch,
-    /// Rows that an expression failed on; they were left out.
+    /// Rows that an expression failed on, or that were late for EMIT ON WINDOW CLOSE; they were left out.
     pub refused: Vec<Refused>,
 }
 
@@ -46,6 +47,9 @@ pub struct Dataflow {
     grows: bool,
     progress: Progress,
     memory: Arc<Memory>,
+    clock: Clock,
+    /// Whether rows behind the watermark are refused.
+    closing: bool,
 }
 
 impl Dataflow {
@@ -56,14 +60,28 @@ impl Dataflow {
         state: &SessionState,
         kind_of: &(dyn Fn(&TableReference) -> Option<InputKind> + Sync),
     ) -> Result<Self> {
+        Self::compile_with(plan, state, kind_of, CompileOptions::default()).await
+    }
+
+    /// [`Dataflow::compile`] with watermarks, and with EMIT ON WINDOW CLOSE if it is asked for.
+    pub async fn compile_with(
+        plan: LogicalPlan,
+        state: &SessionState,
+        kind_of: &(dyn Fn(&TableReference) -> Option<InputKind> + Sync),
+        options: CompileOptions<'_>,
+    ) -> Result<Self> {
         refuse::volatile(&plan)?;
         refuse::several_rows(&plan)?;
         let state = suited(state);
         let plan = state.optimize(&stable::ordered(detached(plan)?)?)?;
-        let mut compiler = Compiler::new(&state, kind_of);
-        let part = compiler.compile(&plan).await?;
+        let mut compiler = Compiler::new(&state, kind_of, options);
+        let part = match options.emit_on_window_close {
+            true => compiler.compile_closing(&plan).await?,
+            false => compiler.compile(&plan).await?,
+        };
         let root = compiler.seal(part).await?;
         let inputs = compiler.inputs;
+        let clock = Clock::new(&inputs, &state)?;
         let schema: SchemaRef = Arc::new(root.schema.as_arrow().clone());
         let key_columns = root.key.clone().unwrap_or_default();
         let rows = Arrangement::new(Arc::clone(&schema), Key::of_columns(&schema, &key_columns)?, !root.grows)?;
@@ -77,6 +95,8 @@ impl Dataflow {
             grows: root.grows,
             progress: Progress::default(),
             memory: Arc::default(),
+            clock,
+            closing: options.emit_on_window_close,
         };
         flow.place()?;
         Ok(flow)
@@ -105,15 +125,54 @@ impl Dataflow {
     /// Takes in one delta per input, and says how the answer changes: the caller applies that to the [`Answer`] when it
     /// is to be seen. After an error the dataflow can't be used any more.
     pub async fn step(&mut self, inputs: Vec<Vec<RecordBatch>>) -> Result<StepOutput> {
-        let turn =
-            Turn { inputs, context: Arc::clone(&self.context), first: self.steps == 0, refused: Mutex::default() };
         self.progress.begin_step()?;
+        let (inputs, refused) = self.in_time(inputs)?;
+        self.clock.step();
+        let turn = Turn {
+            inputs,
+            watermarks: if self.closing { self.clock.at.clone() } else { vec![] },
+            context: Arc::clone(&self.context),
+            first: self.steps == 0,
+            refused: Mutex::new(refused),
+        };
         self.steps += 1;
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
         self.relieve()?;
         self.progress.end_step(delta.num_rows());
         Ok(StepOutput { delta, refused: turn.refused.into_inner() })
+    }
+
+    /// Says before a step what the watermark of an input is behind it, in microseconds since the epoch: later steps
+    /// bring no row with an earlier event time that counts. It never goes back. Whoever repeats steps behind a checkpoint
+    /// says the same before each; where an input has partitions, the caller takes the lowest of those that are not idle.
+    pub fn advance_watermark(&mut self, input: usize, to_us: i64) {
+        self.clock.advance(input, to_us);
+    }
+
+    /// The watermark of an input behind the last step, in microseconds since the epoch.
+    pub fn watermark(&self, input: usize) -> Option<i64> {
+        self.clock.of(input)
+    }
+
+    /// The largest value that an input's watermark expression has in a batch of its whole columns, in microseconds since
+    /// the epoch.
+    pub fn watermark_reached(&self, input: usize, batch: &RecordBatch) -> Result<Option<i64>> {
+        self.clock.reached(input, batch)
+    }
+
+    /// The deltas without rows that are late, and these.
+    fn in_time(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<(Vec<Vec<RecordBatch>>, Vec<Refused>)> {
+        let mut refused = Vec::new();
+        if !self.closing {
+            return Ok((inputs, refused));
+        }
+        let mut kept = Vec::with_capacity(inputs.len());
+        for (input, batches) in inputs.into_iter().enumerate() {
+            let in_time = batches.into_iter().map(|batch| self.clock.in_time(input, batch, &mut refused));
+            kept.push(in_time.collect::<Result<Vec<_>>>()?);
+        }
+        Ok((kept, refused))
     }
 
     /// Rows and bytes that the nodes keep, without the answer.

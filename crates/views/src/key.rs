@@ -98,6 +98,11 @@ impl Key {
         format!("key {:?}", self.parts)
     }
 
+    /// The values of one of its parts.
+    pub(crate) fn part(&self, rows: &RecordBatch, part: usize) -> Result<ArrayRef> {
+        first_not_null(rows, &self.parts[part])
+    }
+
     /// The keys of rows.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
         // As keys 0.0 and -0.0 are one, as they are for the engine's joins and groups.

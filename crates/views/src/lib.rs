@@ -29,6 +29,11 @@
 //! what changed since the last one and the caller's positions of the inputs. A dataflow that is compiled again takes
 //! up the last checkpoint ([`Dataflow::restore`]) and is given the deltas behind those positions.
 //!
+//! With EMIT ON WINDOW CLOSE ([`CompileOptions`]) the caller says before a step how far the watermarks of the inputs are
+//! behind it ([`Dataflow::advance_watermark`]). Rows behind the watermark are refused, a node *close* holds the rows of
+//! the topmost node until the watermark has passed their window, and nodes whose key has a column of event times forget
+//! what no row can reach any more.
+//!
 //! This crate knows plans, deltas and state. It does not know streams, logs, lakes or who asks.
 
 mod arrangement;
@@ -41,9 +46,11 @@ mod key;
 mod node;
 mod slot;
 mod store;
+mod watermark;
 
-pub use compile::{InputKind, ViewInput};
+pub use compile::{CompileOptions, InputKind, ViewInput, WatermarkOf};
 pub use dataflow::{Answer, AnswerSnapshot, CheckpointStats, Dataflow, Refused, StepOutput};
 pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
 pub use error::{Error, Result};
 pub use store::{Change, DiskOptions, DiskStore, DiskUse, MemoryStore, StateStore};
+pub use watermark::WatermarkSpec;

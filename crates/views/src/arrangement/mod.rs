@@ -19,10 +19,10 @@ mod save;
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer};
-use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
 use crate::delta::{rows_of, weights_of};
 use crate::key::{EncodedRows, Key, RowEncoder};
@@ -203,6 +203,27 @@ impl Arrangement {
             }
         }
         self.compact_if_due()
+    }
+
+    /// Takes away, and gives, every row of which that part of the key, a timestamp, is below a value in its own unit.
+    pub(crate) fn take_below(&mut self, part: usize, at: i64) -> Result<RecordBatch> {
+        let mut below: Vec<u32> = Vec::new();
+        for (start, piece) in self.pieces.list() {
+            let rows = *start..*start + piece.rows as u32;
+            if rows.clone().all(|row| !is_set(&self.live, row)) {
+                continue;
+            }
+            let values = cast(&self.key.part(&piece.batch()?, part)?, &DataType::Int64)?;
+            let values = values.as_primitive::<Int64Type>().iter();
+            let old = rows
+                .zip(values)
+                .filter(|(row, value)| value.is_some_and(|value| value < at) && is_set(&self.live, *row));
+            below.extend(old.map(|(row, _)| row));
+        }
+        let rows = self.gather(&below)?;
+        let keys = self.key.encode(&rows)?;
+        self.clear_keys(keys.iter())?;
+        Ok(rows)
     }
 
     /// The rows under each probe key, oldest first.

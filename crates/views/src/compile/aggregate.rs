@@ -10,7 +10,7 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::scalar::ScalarValue;
 
 use super::linear::listed;
-use super::{Compiler, Part, Sealed, column};
+use super::{Compiler, Part, Sealed, column, event_time};
 use crate::fragment::{Fragment, physical};
 use crate::key::Key;
 use crate::node::{Accumulate, Keyed, KeyedInput};
@@ -28,6 +28,7 @@ impl Compiler<'_> {
 
     /// Partial states per group.
     async fn accumulate(&mut self, part: Part, aggregate: &Aggregate) -> Result<Part> {
+        let times = event_time::projected(&aggregate.group_expr, part.plan.schema(), &part.times);
         let input = self.seal(part).await?;
         let slot = self.slot(Arc::clone(&input.schema));
         let over_slot = aggregate_over(aggregate, slot.plan())?;
@@ -39,9 +40,10 @@ impl Compiler<'_> {
         let keys = exec.group_expr().output_exprs().len();
         let schema = Arc::clone(&aggregate.schema);
         let label = label(aggregate);
-        let node = Accumulate::new(exec, slot.cell, input.node, Arc::new(schema.as_arrow().clone()), label)?;
+        let expiry = self.expiry(&times)?;
+        let node = Accumulate::new(exec, slot.cell, input.node, Arc::new(schema.as_arrow().clone()), label, expiry)?;
         let key = Some((0..keys).collect());
-        self.part_of(Sealed { node: Box::new(node), schema, grows: distinct, key })
+        self.part_of(Sealed { node: Box::new(node), schema, grows: distinct, key, times })
     }
 
     /// The rows of each group, aggregated again when one of them changes.
@@ -55,9 +57,11 @@ impl Compiler<'_> {
         let arrow = Arc::new(schema.as_arrow().clone());
         let groups: Vec<usize> = (0..aggregate.group_expr.len()).collect();
         let output_key = Key::of_columns(&arrow, &groups)?;
+        let times = event_time::of_key(&input.times, &keys);
         let input = KeyedInput::new(input, keys)?;
         let node = Keyed::new(label(aggregate), fragment, vec![input], arrow, output_key, None)?;
-        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: Some(groups) })
+        let node = Box::new(node.expiring(self.expiry(&times)?));
+        self.part_of(Sealed { node, schema, grows: false, key: Some(groups), times })
     }
 }
 

@@ -6,7 +6,7 @@ use datafusion::common::{DFSchemaRef, JoinType, NullEquality};
 use datafusion::logical_expr::builder::build_join_schema;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
-use super::{Compiler, Part, Sealed, column, linear};
+use super::{Compiler, Part, Sealed, column, event_time, linear};
 use crate::Result;
 use crate::fragment::Fragment;
 use crate::key::Key;
@@ -36,6 +36,10 @@ impl Compiler<'_> {
             (Some(l), Some(r)) => Some(l.iter().copied().chain(r.iter().map(|i| i + width)).collect()),
             _ => None,
         };
+        let key_times = event_time::paired((&left.times, &left_keys), (&right.times, &right_keys));
+        let expiry = self.expiry(&key_times)?;
+        let both = |i: usize| [left_keys[i], width + right_keys[i]];
+        let times = key_times.iter().flat_map(|(i, b)| both(*i).map(|column| (column, b.clone()))).collect();
         let output = Arc::new(linear::weighted(&joined)?.as_arrow().clone());
         let nulls_meet = join.null_equality == NullEquality::NullEqualsNull;
         let label = label(join);
@@ -45,8 +49,9 @@ impl Compiler<'_> {
             KeyedInput::new(right, right_keys)?,
             output,
             nulls_meet,
+            expiry,
         );
-        let part = self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&joined), grows, key })?;
+        let part = self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&joined), grows, key, times })?;
         let part = match &join.filter {
             Some(filter) => linear::filter(part, filter.clone())?,
             None => part,
@@ -78,6 +83,8 @@ impl Compiler<'_> {
             left_keys.clear();
             right_keys.clear();
         }
+        let key_times = event_time::paired((&left.times, &left_keys), (&right.times, &right_keys));
+        let expiry = self.expiry(&key_times)?;
         let arrow = Arc::new(joined.as_arrow().clone());
         let width = left.schema.fields().len();
         let parts = left_keys.iter().zip(&right_keys).map(|(l, r)| match join.join_type {
@@ -86,7 +93,11 @@ impl Compiler<'_> {
             JoinType::Right => vec![width + r],
             JoinType::Full | JoinType::Inner => vec![*l, width + r],
         });
-        let output_key = Key::of_parts(&arrow, parts.collect())?;
+        let parts: Vec<Vec<usize>> = parts.collect();
+        // The columns of a full join may be NULL on either side.
+        let known = |i: &usize| if join.join_type == JoinType::Full { None } else { parts[*i].first().copied() };
+        let times = key_times.iter().filter_map(|(i, bounds)| Some((known(i)?, bounds.clone()))).collect();
+        let output_key = Key::of_parts(&arrow, parts)?;
         let key = match join.join_type {
             JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => left.key.clone(),
             JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right.key.clone(),
@@ -100,7 +111,8 @@ impl Compiler<'_> {
             JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
         ));
         let node = Keyed::new(label(join), fragment, inputs, arrow, output_key, None)?.leaving_out_of(outer);
-        let part = self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&joined), grows, key })?;
+        let node = Box::new(node.expiring(expiry));
+        let part = self.part_of(Sealed { node, schema: Arc::clone(&joined), grows, key, times })?;
         without_computed(part, &joined, &join.schema)
     }
 }

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, SubqueryAlias, Union, Unnest};
 
-use super::{Part, column};
+use super::{Part, column, event_time};
 use crate::Result;
 use crate::delta::WEIGHT;
 
@@ -31,12 +31,13 @@ fn weight(plan: &LogicalPlan) -> Column {
 /// Projects a part to `exprs` and the weight.
 pub(crate) fn project_weighted(part: Part, mut exprs: Vec<Expr>) -> Result<Part> {
     let key = kept_key(&part, &exprs);
+    let times = event_time::projected(&exprs, part.plan.schema(), &part.times);
     let weight = weight(&part.plan);
     let unnamed = weight.relation.is_none();
     let weight = Expr::Column(weight);
     exprs.push(if unnamed { weight } else { weight.alias(WEIGHT) });
     let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(part.plan))?);
-    Ok(Part { plan, key, ..part })
+    Ok(Part { plan, key, times, ..part })
 }
 
 /// Where the key's columns are behind a projection, if all of them pass it.
@@ -78,7 +79,8 @@ pub(super) fn unnest(mut part: Part, unnest: &Unnest) -> Result<Part> {
     let columns = unnest.exec_columns.iter().map(|c| c.flat_name()).collect::<Vec<_>>();
     part.steps.push(format!("unnest {}", columns.join(", ")));
     let plan = Unnest::try_new(Arc::new(part.plan), unnest.exec_columns.clone(), unnest.options.clone())?;
-    Ok(Part { plan: LogicalPlan::Unnest(plan), key: None, ..part })
+    let times = event_time::unnested(&plan, &part.times);
+    Ok(Part { plan: LogicalPlan::Unnest(plan), key: None, times, ..part })
 }
 
 pub(super) fn union(parts: Vec<Part>, union: &Union) -> Result<Part> {
@@ -88,6 +90,7 @@ pub(super) fn union(parts: Vec<Part>, union: &Union) -> Result<Part> {
         children: vec![],
         grows: true,
         key: None,
+        times: event_time::united(parts.iter().map(|part| &part.times)),
         steps: vec!["union".into()],
     };
     let mut inputs = Vec::with_capacity(parts.len());

@@ -5,6 +5,8 @@
 //! last column of every part.
 
 mod aggregate;
+mod closing;
+mod event_time;
 mod join;
 mod linear;
 pub(crate) mod refuse;
@@ -20,10 +22,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures::future::BoxFuture;
 
 use crate::Result;
+use crate::WatermarkSpec;
 use crate::fragment::Fragment;
 use crate::node::{Constant, Linear, Node};
 use crate::slot::{Cell, Slot};
 
+pub(crate) use event_time::{Bound, EVENT_TIME, Times};
 pub(crate) use source::detached;
 
 /// How the rows of an input can change.
@@ -44,6 +48,20 @@ pub struct ViewInput {
     pub schema: arrow::datatypes::SchemaRef,
     /// How its rows can change.
     pub kind: InputKind,
+    /// What is declared of its event times.
+    pub watermark: Option<WatermarkSpec>,
+}
+
+/// The watermark that is declared of a table, if there is one.
+pub type WatermarkOf<'a> = dyn Fn(&TableReference) -> Option<WatermarkSpec> + Sync + 'a;
+
+/// How a query is to be compiled.
+#[derive(Clone, Copy, Default)]
+pub struct CompileOptions<'a> {
+    /// The watermarks of the tables.
+    pub watermark_of: Option<&'a WatermarkOf<'a>>,
+    /// Whether rows come once, when the watermark has passed their window, and late rows are refused.
+    pub emit_on_window_close: bool,
 }
 
 /// Linear operators over slots, not yet planned.
@@ -56,6 +74,8 @@ pub(crate) struct Part {
     pub(crate) grows: bool,
     /// Columns of which no two rows have the same values.
     pub(crate) key: Option<Vec<usize>>,
+    /// Columns that come of event times.
+    pub(crate) times: Times,
     /// What the linear operators do, for EXPLAIN.
     pub(crate) steps: Vec<String>,
 }
@@ -67,12 +87,14 @@ pub(crate) struct Sealed {
     pub(crate) schema: DFSchemaRef,
     pub(crate) grows: bool,
     pub(crate) key: Option<Vec<usize>>,
+    pub(crate) times: Times,
 }
 
 /// Compiles one query.
 pub(crate) struct Compiler<'a> {
     pub(crate) state: &'a SessionState,
     pub(crate) kind_of: &'a (dyn Fn(&TableReference) -> Option<InputKind> + Sync),
+    pub(crate) options: CompileOptions<'a>,
     pub(crate) inputs: Vec<ViewInput>,
     slots: usize,
 }
@@ -81,8 +103,9 @@ impl<'a> Compiler<'a> {
     pub(crate) fn new(
         state: &'a SessionState,
         kind_of: &'a (dyn Fn(&TableReference) -> Option<InputKind> + Sync),
+        options: CompileOptions<'a>,
     ) -> Self {
-        Self { state, kind_of, inputs: Vec::new(), slots: 0 }
+        Self { state, kind_of, options, inputs: Vec::new(), slots: 0 }
     }
 
     /// A new slot for rows of these columns.
@@ -99,6 +122,7 @@ impl<'a> Compiler<'a> {
             children: vec![(Arc::clone(&slot.cell), sealed.node)],
             grows: sealed.grows,
             key: sealed.key,
+            times: sealed.times,
             steps: Vec::new(),
         })
     }
@@ -152,23 +176,23 @@ impl<'a> Compiler<'a> {
         let fragment = Fragment::plan(plan, vec![], self.state).await?;
         let schema = Arc::clone(plan.schema());
         let node = Box::new(Constant::new(fragment, Arc::new(schema.as_arrow().clone())));
-        self.part_of(Sealed { node, schema, grows: true, key: None })
+        self.part_of(Sealed { node, schema, grows: true, key: None, times: Times::new() })
     }
 
     /// Turns a part into a node.
     pub(crate) async fn seal(&mut self, mut part: Part) -> Result<Sealed> {
         let schema = linear::unweighted(part.plan.schema())?;
-        let (grows, key) = (part.grows, part.key.take());
+        let (grows, key, times) = (part.grows, part.key.take(), std::mem::take(&mut part.times));
         if matches!(&part.plan, LogicalPlan::Extension(_)) && part.children.len() == 1 {
             let (_, node) = part.children.remove(0);
-            return Ok(Sealed { node, schema, grows, key });
+            return Ok(Sealed { node, schema, grows, key, times });
         }
         let cells = part.children.iter().map(|(cell, _)| Arc::clone(cell)).collect();
         let fragment = Fragment::plan(&part.plan, cells, self.state).await?;
         let children = part.children.into_iter().map(|(_, node)| node).collect();
         let output = Arc::new(linear::weighted(&schema)?.as_arrow().clone());
         let node = Box::new(Linear::new(fragment, children, output, part.steps));
-        Ok(Sealed { node, schema, grows, key })
+        Ok(Sealed { node, schema, grows, key, times })
     }
 
     /// Makes each expression a column of the part: gives their numbers. Expressions that are no columns are computed

@@ -8,8 +8,9 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{LogicalPlan, TableScan, TableScanBuilder, TableSource};
 
-use super::{Compiler, Part, Sealed, ViewInput, linear};
+use super::{Bound, Compiler, Part, Sealed, Times, ViewInput, linear};
 use crate::node::Source;
+use crate::watermark::time_column;
 use crate::{Error, Result};
 
 /// A table of which only the columns are known: no filter goes into it.
@@ -53,13 +54,37 @@ impl Compiler<'_> {
         let kind = self.inputs[input].kind;
         let schema = Arc::clone(&scan.projected_schema);
         let weighted = Arc::new(linear::weighted(&schema)?.as_arrow().clone());
-        let node = Source::new(input, scan.table_name.to_string(), kind, scan.projection.clone(), weighted);
+        let times = self.times_of(input, scan.projection.as_deref())?;
+        let late = times.is_some().then(|| self.inputs[input].watermark.as_ref().map(|w| w.column.clone())).flatten();
+        let node = Source::new(input, scan.table_name.to_string(), kind, scan.projection.clone(), weighted, late);
+        let times = times.unwrap_or_default();
         let grows = kind == super::InputKind::AppendOnly;
-        let part = self.part_of(Sealed { node: Box::new(node), schema, grows, key: None })?;
+        let part = self.part_of(Sealed { node: Box::new(node), schema, grows, key: None, times })?;
         match conjunction(scan.filters.iter().cloned()) {
             Some(predicate) => linear::filter(part, predicate),
             None => Ok(part),
         }
+    }
+
+    /// The bounds of the event times among the columns that are read; `None` where late rows are taken in.
+    fn times_of(&self, input: usize, projection: Option<&[usize]>) -> Result<Option<Times>> {
+        let input_of = &self.inputs[input];
+        let Some(spec) = input_of.watermark.as_ref().filter(|_| self.options.emit_on_window_close) else {
+            return Ok(None);
+        };
+        if input_of.kind == super::InputKind::Changing {
+            return Err(Error::not_incremental(
+                format!("EMIT ON WINDOW CLOSE over {}", input_of.table),
+                "it has a watermark, but its rows come and go, so that no window is ever final; read a stream",
+            ));
+        }
+        let (column, _) = time_column(&input_of.table, &input_of.schema, spec)?;
+        let bound = Bound::new(input, input_of.schema.field(column).data_type().clone());
+        let place = match projection {
+            Some(projection) => projection.iter().position(|c| *c == column),
+            None => Some(column),
+        };
+        Ok(Some(place.map(|place| (place, vec![bound])).into_iter().collect()))
     }
 
     /// The number of the input that a scan reads.
@@ -73,7 +98,8 @@ impl Compiler<'_> {
                 "a view can read streams, tables and materialized views",
             ));
         };
-        self.inputs.push(ViewInput { table: table.clone(), schema: scan.source.schema(), kind });
+        let watermark = self.options.watermark_of.and_then(|watermark_of| watermark_of(table));
+        self.inputs.push(ViewInput { table: table.clone(), schema: scan.source.schema(), kind, watermark });
         Ok(self.inputs.len() - 1)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Sort, Window};
 
 use super::linear::listed;
-use super::{Compiler, Part, Sealed, linear};
+use super::{Compiler, Part, Sealed, Times, event_time, linear};
 use crate::fragment::Fragment;
 use crate::key::Key;
 use crate::node::{Keyed, KeyedInput};
@@ -25,9 +25,11 @@ impl Compiler<'_> {
         let arrow = Arc::new(schema.as_arrow().clone());
         let output_key = Key::of_columns(&arrow, &keys)?;
         let label = listed(&window.window_expr);
+        let expiry = self.expiry(&event_time::of_key(&input.times, &keys))?;
+        let times = keys.iter().filter_map(|c| Some((*c, input.times.get(c)?.clone()))).collect();
         let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, keys)?], arrow, output_key, None)?;
-        let part =
-            self.part_of(Sealed { node: Box::new(node), schema: Arc::clone(&schema), grows: false, key: part_key })?;
+        let node = Box::new(node.expiring(expiry));
+        let part = self.part_of(Sealed { node, schema: Arc::clone(&schema), grows: false, key: part_key, times })?;
         if schema.fields().len() == window.schema.fields().len() {
             return Ok(part);
         }
@@ -69,7 +71,7 @@ impl Compiler<'_> {
         // Rows that fall out of the first ones never come back when none can go.
         let prune = (input.grows && !skips).then_some(input.schema.fields().len());
         let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, vec![])?], arrow, output_key, prune)?;
-        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: part_key })
+        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: part_key, times: Times::new() })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is one commit of the store, so it is there whole or not at all, and holds everything that a step may
 //! change: the arrangements of the nodes and the answer's (what is written of them, and what is not written again: the
-//! head of `arrangement/save.rs`), the nodes' small values, how many steps there were, and the caller's `meta`, in which
+//! head of `arrangement/save.rs`), the nodes' small values and the watermarks, how many steps there were, and the caller's `meta`, in which
 //! the positions of the inputs belong. Whoever restores it gives the dataflow the deltas behind those positions again.
 //!
 //! # Format, version 1
@@ -143,7 +143,7 @@ impl Dataflow {
         })?;
         let mut values = saved.values.iter();
         let mut missing = false;
-        self.root.visit_values(&mut |value| match values.next() {
+        self.visit_values(&mut |value| match values.next() {
             Some(saved) => *value = *saved,
             None => missing = true,
         });
@@ -166,9 +166,15 @@ impl Dataflow {
         visit(number, &mut self.answer.rows.write())
     }
 
+    /// Visits the numbers of the nodes, then the watermarks.
+    fn visit_values(&mut self, visit: &mut dyn FnMut(&mut i64)) {
+        self.root.visit_values(visit);
+        self.clock.at.iter_mut().for_each(visit);
+    }
+
     fn meta(&mut self, arrangements: u32, meta: &[u8]) -> Bytes {
         let mut values = Vec::new();
-        self.root.visit_values(&mut |value| values.push(*value));
+        self.visit_values(&mut |value| values.push(*value));
         let mut bytes = Vec::with_capacity(HEAD + 8 * values.len() + meta.len());
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);

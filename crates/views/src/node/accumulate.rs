@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 
 use super::rows::run_by_row;
-use super::{Description, Node, Turn};
+use super::{Description, Expiry, Node, Turn};
 use crate::Result;
 use crate::arrangement::Arrangement;
 use crate::delta::{conform, consolidate, repeated, weighted, weighted_schema};
@@ -38,6 +38,7 @@ pub(crate) struct Accumulate {
     global: bool,
     /// Whether it only tells groups apart: then rows never change.
     distinct: bool,
+    expiry: Expiry,
 }
 
 impl Accumulate {
@@ -47,6 +48,7 @@ impl Accumulate {
         child: Box<dyn Node>,
         output: SchemaRef,
         label: String,
+        expiry: Expiry,
     ) -> Result<Self> {
         let group = exec.group_expr().clone();
         let merged = group.as_final();
@@ -80,6 +82,7 @@ impl Accumulate {
             output: weighted_schema(&output),
             global: keys.is_empty(),
             distinct: aggregates.is_empty(),
+            expiry,
         })
     }
 
@@ -102,11 +105,8 @@ impl Accumulate {
         let merged: Vec<RecordBatch> = merged.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;
         Ok(concat_batches(&schema, &merged)?)
     }
-}
 
-#[async_trait]
-impl Node for Accumulate {
-    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+    async fn changed(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let delta = self.child.step(turn).await?;
         let begins = self.global && turn.first;
         if delta.is_empty() && !begins {
@@ -139,13 +139,27 @@ impl Node for Accumulate {
         // Groups whose values are what they were change nothing above.
         if replaces { Ok(vec![consolidate(&self.output, &output)?]) } else { Ok(output) }
     }
+}
+
+#[async_trait]
+impl Node for Accumulate {
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let output = self.changed(turn).await?;
+        for (part, at) in self.expiry.passed(turn)? {
+            self.states.take_below(part, at)?;
+        }
+        Ok(output)
+    }
 
     fn describe(&self) -> Description {
         let kind = if self.distinct { "Distinct" } else { "Accumulate" };
         let names: Vec<String> =
             self.states.key().columns().iter().map(|c| self.states.schema().field(*c).name().clone()).collect();
         let key = if names.is_empty() { "one group".to_owned() } else { format!("by {}", names.join(", ")) };
-        Description { title: format!("{kind}: {}", self.label), state: vec![format!("partial states, {key}")] }
+        Description {
+            title: format!("{kind}: {}", self.label),
+            state: vec![format!("partial states, {key}{}", self.expiry.note())],
+        }
     }
 
     fn children(&self) -> Vec<&dyn Node> {

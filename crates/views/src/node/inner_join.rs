@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
 use super::keyed::KeyedInput;
-use super::{Description, Node, Turn};
+use super::{Description, Expiry, Node, Turn};
 use crate::Result;
 use crate::arrangement::{Arrangement, Found};
 use crate::delta::{rows_of, weights_of};
@@ -27,11 +27,19 @@ pub(crate) struct InnerJoin {
     output: SchemaRef,
     /// Whether NULL meets NULL.
     nulls_meet: bool,
+    expiry: Expiry,
 }
 
 impl InnerJoin {
-    pub(crate) fn new(label: String, left: KeyedInput, right: KeyedInput, output: SchemaRef, nulls_meet: bool) -> Self {
-        Self { label, left, right, output, nulls_meet }
+    pub(crate) fn new(
+        label: String,
+        left: KeyedInput,
+        right: KeyedInput,
+        output: SchemaRef,
+        nulls_meet: bool,
+        expiry: Expiry,
+    ) -> Self {
+        Self { label, left, right, output, nulls_meet, expiry }
     }
 
     /// Joins new rows of one side with the rows kept of the other.
@@ -95,12 +103,19 @@ impl Node for InnerJoin {
             output.extend(self.meet(batch, &self.left.rows, false)?);
         }
         self.right.take_in(&new_right)?;
+        for (part, at) in self.expiry.passed(turn)? {
+            self.left.rows.take_below(part, at)?;
+            self.right.rows.take_below(part, at)?;
+        }
         Ok(output)
     }
 
     fn describe(&self) -> Description {
-        let state =
-            vec![format!("left rows, {}", self.left.key_names()), format!("right rows, {}", self.right.key_names())];
+        let note = self.expiry.note();
+        let state = vec![
+            format!("left rows, {}{note}", self.left.key_names()),
+            format!("right rows, {}{note}", self.right.key_names()),
+        ];
         Description { title: format!("Join: {}", self.label), state }
     }
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use hashbrown::HashSet;
 
 use super::salvage::Salvage;
-use super::{Description, Node, Turn};
+use super::{Description, Expiry, Node, Turn};
 use crate::Result;
 use crate::arrangement::Arrangement;
 use crate::compile::Sealed;
@@ -69,6 +69,7 @@ pub(crate) struct Keyed {
     /// Only rows that came out can ever come out again, and their first columns are the input's: the others go.
     prune: Option<usize>,
     salvage: Salvage,
+    expiry: Expiry,
 }
 
 impl Keyed {
@@ -82,18 +83,29 @@ impl Keyed {
     ) -> Result<Self> {
         let output = weighted_schema(&schema);
         let emitted = Arrangement::new(schema, output_key, true)?;
-        Ok(Self { label, fragment, inputs, emitted, output, prune, salvage: Salvage::of_input(0) })
+        Ok(Self {
+            label,
+            fragment,
+            inputs,
+            emitted,
+            output,
+            prune,
+            salvage: Salvage::of_input(0),
+            expiry: Expiry::default(),
+        })
     }
 
     /// A row that fails together with one of another input is left out of this one.
     pub(crate) fn leaving_out_of(self, input: usize) -> Self {
         Self { salvage: Salvage::of_input(input), ..self }
     }
-}
 
-#[async_trait]
-impl Node for Keyed {
-    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+    /// Forgets keys that no row can reach any more.
+    pub(crate) fn expiring(self, expiry: Expiry) -> Self {
+        Self { expiry, ..self }
+    }
+
+    async fn changed(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let mut touched = Touched::default();
         let mut deltas = Vec::with_capacity(self.inputs.len());
         for input in &mut self.inputs {
@@ -131,12 +143,27 @@ impl Node for Keyed {
         self.emitted.apply(&delta)?;
         Ok(vec![delta])
     }
+}
+
+#[async_trait]
+impl Node for Keyed {
+    async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let output = self.changed(turn).await?;
+        for (part, at) in self.expiry.passed(turn)? {
+            for input in &mut self.inputs {
+                input.rows.take_below(part, at)?;
+            }
+            self.emitted.take_below(part, at)?;
+        }
+        Ok(output)
+    }
 
     fn describe(&self) -> Description {
         let mut state: Vec<String> = self
             .inputs
             .iter()
-            .map(|i| format!("rows, {}{}", i.key_names(), if self.prune.is_some() { ", the first only" } else { "" }))
+            .map(|i| (i.key_names(), if self.prune.is_some() { ", the first only" } else { "" }))
+            .map(|(key, first)| format!("rows, {key}{first}{}", self.expiry.note()))
             .collect();
         state.push("what came out".into());
         Description { title: format!("Keyed: {}", self.label), state }

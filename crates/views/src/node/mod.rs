@@ -1,7 +1,9 @@
 //! Owns the nodes of a dataflow: each turns the deltas of its inputs into the delta of its output, once per step.
 
 mod accumulate;
+mod close;
 mod constant;
+mod expiry;
 mod inner_join;
 mod keyed;
 mod linear;
@@ -17,10 +19,13 @@ use datafusion::execution::TaskContext;
 use parking_lot::Mutex;
 
 pub(crate) use accumulate::Accumulate;
+pub(crate) use close::Close;
 pub(crate) use constant::Constant;
+pub(crate) use expiry::{Expiry, Frontier};
 pub(crate) use inner_join::InnerJoin;
 pub(crate) use keyed::{Keyed, KeyedInput};
 pub(crate) use linear::Linear;
+pub(crate) use rows::as_json;
 pub(crate) use source::Source;
 
 use crate::Result;
@@ -40,6 +45,8 @@ pub(crate) struct Turn {
     /// By input: the delta, whole columns and the weight.
     pub(crate) inputs: Vec<Vec<RecordBatch>>,
     pub(crate) context: Arc<TaskContext>,
+    /// By input: the watermark behind the step. Empty where there is none.
+    pub(crate) watermarks: Vec<i64>,
     /// Whether it is the first step ever: rows that come from nothing come now.
     pub(crate) first: bool,
     /// Rows that were left out.

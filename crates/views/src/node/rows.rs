@@ -74,14 +74,19 @@ fn set_aside(row: &RecordBatch, error: &DataFusionError, turn: &Turn) -> Result<
 pub(super) fn refuse(row: &RecordBatch, error: &DataFusionError, turn: &Turn) -> Result<()> {
     let schema = row.schema();
     let own: Vec<usize> = (0..row.num_columns()).filter(|i| !schema.field(*i).name().starts_with("__")).collect();
-    let mut text = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut text);
-    writer.write(&row.project(&own)?)?;
-    writer.finish()?;
-    drop(writer);
-    let row = String::from_utf8_lossy(&text).trim_end().to_owned();
+    let row = as_json(&row.project(&own)?)?;
     turn.refused.lock().push(Refused { reason: reason(error), row });
     Ok(())
+}
+
+/// A row as JSON.
+pub(crate) fn as_json(row: &RecordBatch) -> Result<String> {
+    let mut text = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut text);
+    writer.write(row)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 
 fn reason(error: &DataFusionError) -> String {

@@ -17,6 +17,8 @@ pub(crate) struct Source {
     kind: InputKind,
     projection: Option<Vec<usize>>,
     output: SchemaRef,
+    /// The column of event times by which late rows are refused.
+    late: Option<String>,
 }
 
 impl Source {
@@ -26,8 +28,9 @@ impl Source {
         kind: InputKind,
         projection: Option<Vec<usize>>,
         output: SchemaRef,
+        late: Option<String>,
     ) -> Self {
-        Self { input, table, kind, projection, output }
+        Self { input, table, kind, projection, output, late }
     }
 }
 
@@ -51,7 +54,8 @@ impl Node for Source {
             InputKind::AppendOnly => "rows only come",
             InputKind::Changing => "rows come and go",
         };
-        Description { title: format!("Source: {} ({kind})", self.table), state: vec![] }
+        let late = self.late.as_ref().map(|column| format!("; late by {column} are refused")).unwrap_or_default();
+        Description { title: format!("Source: {} ({kind}{late})", self.table), state: vec![] }
     }
 
     fn children(&self) -> Vec<&dyn Node> {

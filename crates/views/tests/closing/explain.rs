@@ -1,0 +1,41 @@
+//! EXPLAIN and refusals, golden.
+
+use crate::run::compile;
+
+#[tokio::test]
+async fn explain_shows_what_closes_and_what_is_forgotten() {
+    let sql = "SELECT k, window_end, count(*) AS n FROM TUMBLE(s, ts, INTERVAL '10' SECOND) GROUP BY k, window_end";
+    let flow = compile(sql, true).await.unwrap();
+    let expected = "\
+Linear: project s.k, s.window_end, count(Int64(1)) AS count(*) AS n
+  Close: rows come when their windows close
+    keeps rows, by window_end, until the watermark passes
+    Accumulate: count(Int64(1)) by s.k, s.window_end
+      keeps partial states, by k, window_end, until the watermark passes
+      Linear: filter s.ts IS NOT NULL; project s.k, window_end(window_start(s.ts, Int64(10000000), Int64(0)), \
+     Int64(10000000)) AS window_end
+        Source: s (rows only come; late by ts are refused)
+";
+    assert_eq!(flow.explain(), expected);
+}
+
+#[tokio::test]
+async fn what_never_closes_is_refused_with_what_to_write() {
+    for sql in [
+        "SELECT k, count(*) AS n FROM s GROUP BY k",
+        "SELECT k, a FROM s",
+        "SELECT max(n) AS n FROM (SELECT count(*) AS n FROM TUMBLE(s, ts, INTERVAL '1' SECOND) GROUP BY window_end)",
+        "SELECT window_end, a FROM TUMBLE(s, ts, INTERVAL '1' SECOND) ORDER BY a LIMIT 3",
+        "SELECT k, window_end, count(*) AS n FROM SESSION(s PARTITION BY k, ts, INTERVAL '4' SECOND) GROUP BY 1, 2",
+        "SELECT l.window_end FROM TUMBLE(s, ts, INTERVAL '4' SECOND) l JOIN p ON l.k = p.k",
+    ] {
+        let refused = compile(sql, true).await.unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "EMIT ON WINDOW CLOSE cannot be kept up to date incrementally: no column says when a row is final; group by \
+             window_start or window_end of TUMBLE, HOP or CUMULATE (not SESSION) over the column of the watermark, or by \
+             date_bin or date_trunc of it, and join by such columns",
+            "{sql}"
+        );
+    }
+}
