@@ -143,7 +143,7 @@ impl Piece {
     }
 
     /// Bytes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         if self.batch.lock().is_some() { self.bytes } else { 0 }
     }
 
@@ -156,8 +156,14 @@ impl Piece {
         self.stored.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_stored(&self) {
+    /// The store has it for certain.
+    pub(crate) fn set_stored(&self) {
         self.stored.store(true, Ordering::Relaxed);
+    }
+
+    /// What puts it into the store.
+    pub(crate) fn change(&self) -> Result<Change> {
+        Ok((self.key.clone(), Some(encode(&self.batch()?)?)))
     }
 
     /// The rows, if they are in memory.
@@ -217,7 +223,7 @@ impl Drop for Piece {
 }
 
 /// As the store keeps rows.
-pub(super) fn encode(batch: &RecordBatch) -> Result<Bytes> {
+fn encode(batch: &RecordBatch) -> Result<Bytes> {
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options)?;
     writer.write(batch)?;

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
-use super::piece::{Piece, decode, encode};
+use super::piece::{Piece, decode};
 use super::{Arrangement, is_set};
 use crate::store::{Change, StateStore};
 use crate::{Error, Result};
@@ -72,15 +72,15 @@ impl Unsaved {
 }
 
 impl Arrangement {
-    /// The store may have from now on what a commit tries to put there.
-    pub(crate) fn attempt(&mut self) {
+    /// The store may have from now on what a commit tries to put there. Gives the pieces that are new.
+    pub(crate) fn attempt(&mut self) -> Vec<Arc<Piece>> {
         if self.unsaved.none {
-            return;
+            return Vec::new();
         }
-        for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
-            self.unsaved.stored.insert(piece.id, Arc::downgrade(piece));
-        }
+        let new: Vec<Arc<Piece>> = self.pieces().filter(|piece| !piece.is_stored()).cloned().collect();
+        self.unsaved.stored.extend(new.iter().map(|piece| (piece.id, Arc::downgrade(piece))));
         self.unsaved.stored_pages = self.unsaved.stored_pages.max(self.live.len().div_ceil(PAGE_WORDS));
+        new
     }
 
     /// Adds what the store has to change.
@@ -90,7 +90,7 @@ impl Arrangement {
         }
         let number = self.pieces.number();
         for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
-            changes.push((piece.key.clone(), Some(encode(&piece.batch()?)?)));
+            changes.push(piece.change()?);
         }
         // Those that only snapshots hold go later: their rows may have to be read.
         let gone = self.unsaved.stored.iter().filter(|(_, piece)| piece.strong_count() == 0);
@@ -135,7 +135,7 @@ impl Arrangement {
                 break;
             }
             bytes += piece.bytes();
-            changes.push((piece.key.clone(), Some(encode(&piece.batch()?)?)));
+            changes.push(piece.change()?);
             self.unsaved.stored.insert(piece.id, Arc::downgrade(piece));
             ahead.push(Arc::clone(piece));
         }

@@ -115,7 +115,7 @@ fn rows_come_and_go_as_in_a_plain_list() {
 /// Commits what changed.
 fn save(kept: &mut Arrangement, store: &dyn StateStore) {
     let mut changes = Vec::new();
-    kept.attempt();
+    drop(kept.attempt());
     kept.changes(&mut changes).unwrap();
     store.commit(changes).unwrap();
     kept.saved();

@@ -20,14 +20,18 @@
 //! differ. A change of what nodes keep, or in which order they are visited, changes the format version when the text
 //! does not show it.
 //!
+//! Pieces may be in the store before the checkpoint that names them: those that found no room in memory, and those of a
+//! checkpoint too large for one commit. After a crash nobody names them, and a later checkpoint removes them.
+//!
 //! The first checkpoint of a dataflow that was not restored removes whatever lies in the store.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::Dataflow;
-use crate::arrangement::Arrangement;
+use crate::arrangement::{Arrangement, Piece};
 use crate::store::{Change, StateStore};
 use crate::{Error, Result};
 
@@ -35,6 +39,8 @@ const FORMAT: u16 = 1;
 const META: &[u8] = b"m";
 const QUERY: &[u8] = b"q";
 const HEAD: usize = 24;
+/// New pieces beyond so many bytes in memory are written before the commit of the checkpoint.
+const COMMIT_BYTES: usize = 64 << 20;
 
 /// What a checkpoint came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,7 +86,8 @@ impl Progress {
 
 impl Dataflow {
     /// Writes what changed since the last checkpoint, and `meta`, in one commit. What steps gave must have been applied
-    /// to the answer. Readers of the answer do not wait. It is always the same store; after an error the checkpoint may be tried again. [`StateStore::sync`] is the caller's to call.
+    /// to the answer. Readers of the answer do not wait. It is always the same store; after an error the checkpoint may
+    /// be tried again. [`StateStore::sync`] is the caller's to call.
     pub fn checkpoint(&mut self, store: &dyn StateStore, meta: &[u8]) -> Result<CheckpointStats> {
         if self.progress.within_step {
             return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
@@ -91,23 +98,25 @@ impl Dataflow {
         if !self.memory.goes_to(store) {
             return Err(state("it goes to another store than the pieces that find no room in memory"));
         }
+        let (mut arrangements, mut new) = (0, Vec::new());
+        self.visit(&mut |number, kept| {
+            arrangements = number + 1;
+            new.extend(kept.attempt());
+            Ok(())
+        })?;
+        let ahead = self.write_ahead(&new, store)?;
+        drop(new);
         let mut changes = Vec::new();
-        if !self.progress.in_store && !self.memory.is_owned() {
-            changes.extend(store.keys(b"")?.into_iter().map(|key| (key, None)));
+        if !self.memory.is_owned() {
+            changes = everything(store)?;
         }
         if !self.progress.in_store {
             changes.push((QUERY.to_vec(), Some(self.query().into())));
         }
-        let mut arrangements = 0;
-        self.visit(&mut |number, kept| {
-            arrangements = number + 1;
-            kept.attempt();
-            Ok(())
-        })?;
         self.root.visit_state(&mut |kept| kept.changes(&mut changes))?;
         self.answer.rows.read().changes(&mut changes)?;
         changes.push((META.to_vec(), Some(self.meta(arrangements, meta))));
-        let stats = CheckpointStats::of(&changes);
+        let stats = CheckpointStats::of(&changes).and(ahead);
         store.commit(changes)?;
         self.progress.in_store = true;
         self.memory.own();
@@ -116,6 +125,33 @@ impl Dataflow {
             Ok(())
         })?;
         self.relieve()?;
+        Ok(stats)
+    }
+
+    /// Writes pieces before the commit that names them, when there are too many for one commit: until then nobody looks
+    /// for them.
+    fn write_ahead(&self, pieces: &[Arc<Piece>], store: &dyn StateStore) -> Result<CheckpointStats> {
+        let mut stats = CheckpointStats::default();
+        if pieces.iter().map(|piece| piece.bytes()).sum::<usize>() <= COMMIT_BYTES {
+            return Ok(stats);
+        }
+        if !self.memory.is_owned() {
+            store.commit(everything(store)?)?;
+            self.memory.own();
+        }
+        let (mut begin, mut bytes) = (0, 0);
+        for (end, piece) in pieces.iter().enumerate().map(|(n, piece)| (n + 1, piece)) {
+            bytes += piece.bytes();
+            if bytes < COMMIT_BYTES / 4 && end < pieces.len() {
+                continue;
+            }
+            let some = &pieces[begin..end];
+            let changes = some.iter().map(|piece| piece.change()).collect::<Result<Vec<_>>>()?;
+            stats = stats.and(CheckpointStats::of(&changes));
+            store.commit(changes)?;
+            some.iter().for_each(|piece| piece.set_stored());
+            (begin, bytes) = (end, 0);
+        }
         Ok(stats)
     }
 
@@ -202,7 +238,20 @@ impl Dataflow {
     }
 }
 
+/// Changes that remove whatever there is.
+fn everything(store: &dyn StateStore) -> Result<Vec<Change>> {
+    Ok(store.keys(b"")?.into_iter().map(|key| (key, None)).collect())
+}
+
 impl CheckpointStats {
+    fn and(self, more: Self) -> Self {
+        Self {
+            written: self.written + more.written,
+            written_bytes: self.written_bytes + more.written_bytes,
+            removed: self.removed + more.removed,
+        }
+    }
+
     fn of(changes: &[Change]) -> Self {
         let values = changes.iter().filter_map(|(_, value)| value.as_ref());
         let written = values.clone().count();

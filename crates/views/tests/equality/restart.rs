@@ -206,6 +206,38 @@ async fn a_value_that_is_missing_is_an_error_never_another_answer() {
 }
 
 #[tokio::test]
+async fn a_large_checkpoint_takes_several_commits_and_counts_with_the_last() {
+    let sql = "SELECT id, repeat('0123456789', 300) AS long FROM s";
+    let mut world = World::new(6);
+    let ids = (0..30_000).collect::<Vec<_>>();
+    let few = weighted(&rows(&mut world.random, 0, &ids[..100]), 1).unwrap();
+    let many = weighted(&rows(&mut world.random, 0, &ids), 1).unwrap();
+    for fails_at in 0.. {
+        let store = Faulty { fails_at, ..Faulty::default() };
+        let mut flow = compile(sql).await.unwrap();
+        stepped_all(&mut flow, &few).await.unwrap();
+        flow.checkpoint(&store.store, b"few").unwrap();
+        // Nobody says that the rows of a batch share a piece.
+        for part in 0..6 {
+            stepped_all(&mut flow, &many.slice(part * 5000, 5000)).await.unwrap();
+        }
+        let failed = flow.checkpoint(&store, b"many").is_err();
+        let mut again = compile(sql).await.unwrap();
+        let restored = again.restore(&store.store).unwrap().unwrap();
+        assert_eq!(restored, if failed { b"few".to_vec() } else { b"many".to_vec() });
+        assert_eq!(again.answer().rows(), if failed { 100 } else { 30_100 });
+        if !failed {
+            assert!(store.operations.load(Ordering::Relaxed) > 2, "one commit");
+            break;
+        }
+        flow.checkpoint(&store.store, b"many").unwrap();
+        let mut again = compile(sql).await.unwrap();
+        assert_eq!(again.restore(&store.store).unwrap(), Some(b"many".to_vec()));
+        assert_eq!(again.answer().rows(), 30_100);
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_waits_for_the_answer() {
     let store = MemoryStore::default();
     let mut flow = compile("SELECT count(*) AS n FROM s").await.unwrap();
