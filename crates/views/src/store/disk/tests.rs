@@ -203,3 +203,29 @@ fn a_segment_without_its_name_is_not_looked_at() {
     assert_eq!(content(&store).unwrap(), map);
     assert!(files(folder.path()).iter().all(|f| f.extension().unwrap() == "state"));
 }
+
+#[test]
+fn commits_that_a_loss_of_power_damaged_are_gone_with_those_behind_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = DiskStore::open(folder.path(), DiskOptions::default()).unwrap();
+    let commit = |n: u64| store.commit(vec![(key(n), Some(Bytes::from(vec![n as u8; 1000])))]).unwrap();
+    commit(1);
+    store.sync().unwrap();
+    commit(2);
+    let end = store.disk_use().file_bytes;
+    commit(3);
+    commit(4);
+    let file = files(folder.path()).remove(0);
+    turn_a_bit(&file, end + 500);
+    let store = DiskStore::open(folder.path(), DiskOptions::default()).unwrap();
+    assert_eq!(store.keys(b"").unwrap(), [key(1), key(2)]);
+    // Once synced it would be damage.
+    turn_a_bit(&file, end + 500);
+    let store = DiskStore::open(folder.path(), DiskOptions::default()).unwrap();
+    store.commit(vec![(key(5), None)]).unwrap();
+    drop(store);
+    turn_a_bit(&file, end + 500);
+    let store = DiskStore::open(folder.path(), DiskOptions::default()).unwrap();
+    let error = store.get(&key(3)).unwrap_err().to_string();
+    assert!(error.contains(&file.display().to_string()) && error.contains("checksum"), "{error}");
+}
