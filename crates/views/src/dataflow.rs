@@ -216,6 +216,8 @@ fn suited(state: &SessionState) -> SessionState {
     options.execution.skip_partial_aggregation_probe_rows_threshold = usize::MAX;
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.optimizer.enable_dynamic_filter_pushdown = false;
+    // It would take the place of the session's own.
+    options.catalog.create_default_catalog_and_schema = false;
     SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
         .with_execution_props(stable::named_anew(state.execution_props()))

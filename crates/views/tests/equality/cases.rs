@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::history::History;
-use crate::outcome::{Outcome, compile, compile_in, context, outcome, stepped};
+use crate::outcome::{Outcome, compile, compile_in, outcome, state, stepped};
 use crate::world::rows;
 
 /// A query, and rows as [`History::written`] reads them.
@@ -97,11 +97,11 @@ async fn a_query_has_the_same_plan_each_time() {
         "SELECT id, (SELECT max(a) FROM d WHERE d.k = c.k) AS m FROM c WHERE a NOT IN (SELECT a FROM d)",
         "SELECT id, abs(a + k) + abs(a + k) AS twice, abs(a + k) AS once FROM c",
     ];
-    let context = context();
+    let state = state();
     for sql in queries {
-        let plan = compile_in(&context, sql).await.unwrap().explain();
+        let plan = compile_in(&state, sql).await.unwrap().explain();
         for _ in 0..8 {
-            assert_eq!(plan, compile_in(&context, sql).await.unwrap().explain());
+            assert_eq!(plan, compile_in(&state, sql).await.unwrap().explain());
         }
     }
 }

@@ -7,6 +7,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::FutureExt;
 use millstream_views::{Dataflow, Error, MemoryStore, StateStore, StepOutput};
@@ -27,7 +28,7 @@ pub(crate) enum Outcome {
     Failed(&'static str, String),
 }
 
-pub(crate) fn context() -> SessionContext {
+fn context() -> SessionContext {
     threads(1)
 }
 
@@ -43,13 +44,18 @@ fn fill(context: &SessionContext, table: usize, rows: RecordBatch) {
 }
 
 pub(crate) async fn compile(sql: &str) -> Result<Dataflow, Error> {
-    compile_in(&context(), sql).await
+    compile_in(&state(), sql).await
 }
 
-pub(crate) async fn compile_in(context: &SessionContext, sql: &str) -> Result<Dataflow, Error> {
-    (0..TABLES.len()).for_each(|table| fill(context, table, RecordBatch::new_empty(world::schema(table))));
-    let plan = context.state().create_logical_plan(sql).await?;
-    Dataflow::compile(plan, &context.state(), &kind_of).await
+/// A session that knows the tables.
+pub(crate) fn state() -> SessionState {
+    let context = context();
+    (0..TABLES.len()).for_each(|table| fill(&context, table, RecordBatch::new_empty(world::schema(table))));
+    context.state()
+}
+
+pub(crate) async fn compile_in(state: &SessionState, sql: &str) -> Result<Dataflow, Error> {
+    Dataflow::compile(state.create_logical_plan(sql).await?, state, &kind_of).await
 }
 
 /// The deltas of the tables that a dataflow reads.
