@@ -54,6 +54,8 @@ pub(crate) struct OpenStream {
     lake: RwLock<Option<LakeTable>>,
     pub(crate) counters: Counters,
     pub(crate) round_robin: AtomicU64,
+    /// Held while the lake table is being opened.
+    pub(crate) open_lock: tokio::sync::Mutex<()>,
     /// Held while a round of tiering runs.
     pub(crate) tier_lock: tokio::sync::Mutex<()>,
     /// Held while the lake table is cared for; tiering goes on meanwhile, and only commits wait for each other.
@@ -72,6 +74,7 @@ impl OpenStream {
             lake: RwLock::new(None),
             counters: Counters::default(),
             round_robin: AtomicU64::new(0),
+            open_lock: tokio::sync::Mutex::new(()),
             tier_lock: tokio::sync::Mutex::new(()),
             care_lock: tokio::sync::Mutex::new(()),
             closing,

@@ -11,6 +11,7 @@ mod disk_full;
 mod lake;
 mod observers;
 mod verify;
+mod views;
 mod writer;
 
 use std::sync::Arc;
@@ -53,8 +54,10 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
         let client = node.client();
         if round == 0 {
             create(&client).await;
+            views::create(&client).await;
         }
         let facts = verify::check(&client, &mut writers).await;
+        views::check(&client).await;
         ddl.check(&client).await;
         verify::check_latest_retries(&client, &writers).await;
         // Most rounds are short, to die while starting up; some live to see files merged.

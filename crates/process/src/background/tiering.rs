@@ -117,6 +117,11 @@ pub(crate) async fn open_table(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -
     if let Some(table) = stream.lake_table() {
         return Ok(table);
     }
+    // Two tables would each know their own commits alone: readers of the one would miss what the other moved.
+    let _one_at_a_time = stream.open_lock.lock().await;
+    if let Some(table) = stream.lake_table() {
+        return Ok(table);
+    }
     let definition = stream.definition();
     let schema = Arc::clone(&definition.full_schema);
     let table = shared.lake.open(stream.name(), stream.id(), schema).await?;

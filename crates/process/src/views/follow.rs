@@ -12,6 +12,7 @@ use millstream_views::{Dataflow, Refused, StepOutput, weighted};
 use tokio::sync::mpsc;
 
 use super::changes::Sources;
+use super::checkpoints::{Checkpoints, Restored, remove_state};
 use super::input::{Input, News};
 use super::open::{OpenView, Progress, Status};
 use super::plan::{dataflow, object_name};
@@ -25,14 +26,17 @@ const STEP_ROWS: usize = 64 * 1024;
 
 /// Runs until the view is dropped or the engine stops. What fails is begun again from nothing, after a pause.
 pub(crate) async fn follow(shared: Arc<Shared>, view: Arc<OpenView>) {
+    keep_up(&shared, &view).await;
+    if view.is_dropped() {
+        remove_state(&shared, view.id());
+    }
+}
+
+async fn keep_up(shared: &Arc<Shared>, view: &Arc<OpenView>) {
     let job = shared.jobs.register("view", &view.name().to_string());
     loop {
         job.started();
-        let run = tokio::select! {
-            () = view.closing.cancelled() => return,
-            run = run(&shared, &view) => run,
-        };
-        let Err(error) = run else { return };
+        let Err(error) = run(shared, view).await else { return };
         let text = crate::error::chain(&error);
         tracing::warn!(view = %view.name(), error = %text, "the view is built again after a pause");
         view.report(|progress| {
@@ -48,26 +52,56 @@ pub(crate) async fn follow(shared: Arc<Shared>, view: Arc<OpenView>) {
     }
 }
 
-/// One life of the dataflow. Returns only with an error.
+/// One life of the dataflow. Returns when the view closes, or with an error.
 async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Result<()> {
+    let started = tokio::select! {
+        () = view.closing.cancelled() => return Ok(()),
+        started = start(shared, view) => started,
+    };
+    let (mut running, mut saved) = started?;
+    view.publish(Arc::clone(running.flow.answer()), running.sources(), running.flow.grows());
+    running.report_size();
+    loop {
+        tokio::select! {
+            () = view.closing.cancelled() => break,
+            () = wait_while_suspended(view) => {}
+        }
+        tokio::select! {
+            () = view.closing.cancelled() => break,
+            () = running.changed() => running.advance().await?,
+            () = view.redefined.notified() => {}
+        }
+        saved.save_if_due(&mut running.flow, &running.inputs)?;
+    }
+    saved.save(&mut running.flow, &running.inputs)
+}
+
+/// The dataflow with everything taken in that was there at the start: from its last checkpoint, or from nothing.
+async fn start(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Result<(Running, Checkpoints)> {
     let definition = view.definition();
     wait_for_views_below(shared, view).await;
-    let flow = dataflow(shared, &definition.query, &definition.columns).await?;
-    let mut running = Running::new(shared, flow, Output::View(Arc::clone(view)))?;
     view.report(|progress| {
         progress.status = Status::Building;
         progress.history = (0, 0);
     });
-    running.build().await?;
-    view.publish(Arc::clone(running.flow.answer()), running.sources(), running.flow.grows());
-    running.report_size();
-    loop {
-        wait_while_suspended(view).await;
-        tokio::select! {
-            () = running.changed() => running.advance().await?,
-            () = view.redefined.notified() => {}
+    let flow = dataflow(shared, &definition.query, &definition.columns).await?;
+    let mut running = Running::new(shared, flow, Output::View(Arc::clone(view)))?;
+    let (mut saved, restored) = Checkpoints::open(shared, view.id(), &mut running.flow, &mut running.inputs)?;
+    match restored {
+        Restored::Yes => {
+            view.report(|progress| progress.sources = Arc::new(running.sources()));
+            running.catch_up().await?;
+        }
+        Restored::Nothing => running.build().await?,
+        Restored::Unusable => {
+            // A restore that failed halfway leaves nothing to build on.
+            let flow = dataflow(shared, &definition.query, &definition.columns).await?;
+            running = Running::new(shared, flow, Output::View(Arc::clone(view)))?;
+            running.build().await?;
         }
     }
+    saved.save(&mut running.flow, &running.inputs)?;
+    Ok((running, saved))
 }
 
 /// Sends the answer of a dataflow, each row as one that comes, and then what changes in it, until nobody listens.
@@ -170,6 +204,23 @@ impl Running {
                     let rows = input.begin()?;
                     let deltas = self.only(i, rows);
                     self.step_unpublished(deltas).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came since the checkpoint, before anybody sees the answer.
+    async fn catch_up(&mut self) -> Result<()> {
+        let ends: Vec<_> = self.inputs.iter().map(Input::end).collect();
+        for (i, end) in ends.iter().enumerate() {
+            while !self.inputs[i].has_read(end) {
+                match tokio::task::block_in_place(|| self.inputs[i].take(STEP_ROWS))? {
+                    News::Rows(rows) => {
+                        let deltas = self.only(i, rows);
+                        self.step_unpublished(deltas).await?;
+                    }
+                    News::InHistory => self.read_history(i, false).await?,
                 }
             }
         }

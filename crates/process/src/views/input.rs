@@ -12,7 +12,7 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use futures::future::BoxFuture;
 use millstream_buffer::{LogBatch, LogReader};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{OFFSET_COLUMN, PARTITION_COLUMN, Positions};
+use millstream_catalog::{OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
 use millstream_views::weighted;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -69,6 +69,37 @@ impl Input {
         Self::View(ViewInput { view, next: 0, sources: Arc::default(), progress })
     }
 
+    /// The stream that it reads and how far it is; `None` for a view.
+    pub(super) fn position(&self) -> Option<(StreamId, &Positions)> {
+        match self {
+            Input::Stream(input) => Some((input.stream.id(), &input.position)),
+            Input::View(_) => None,
+        }
+    }
+
+    /// Says that a stream's rows before `position` have been taken.
+    pub(super) fn taken_to(&mut self, position: Positions) {
+        if let Input::Stream(input) = self {
+            input.taken_to(position);
+        }
+    }
+
+    /// The end of a stream's log now.
+    pub(super) fn end(&self) -> Positions {
+        match self {
+            Input::Stream(input) => input.stream.log().view().end().clone(),
+            Input::View(_) => Positions::default(),
+        }
+    }
+
+    /// Whether everything before `end` has been taken.
+    pub(super) fn has_read(&self, end: &Positions) -> bool {
+        match self {
+            Input::Stream(input) => input.position.covers(end),
+            Input::View(_) => true,
+        }
+    }
+
     /// Adds how far this input has been read; where several know of a stream, the least counts.
     pub(super) fn add_sources(&self, sources: &mut Sources) {
         match self {
@@ -108,7 +139,7 @@ impl Input {
     }
 }
 
-fn least(sources: &mut Sources, id: millstream_catalog::StreamId, positions: &Positions) {
+fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
     let Some(known) = sources.get_mut(&id) else {
         sources.insert(id, positions.clone());
         return;

@@ -8,6 +8,7 @@ use millstream_catalog::{ObjectId, ObjectName, View, ViewId};
 use uuid::Uuid;
 
 use super::changes::Sources;
+use super::checkpoints::{STATE_FOLDER, remove_state};
 use super::open::{OpenView, Status};
 use super::{follow, plan_query};
 use crate::ddl::{ViewAction, ViewDraft, altered_view};
@@ -18,6 +19,7 @@ impl Shared {
     /// Opens every view of the catalog.
     pub(crate) async fn open_views(self: &Arc<Self>) -> Result<()> {
         let views = self.options.catalog.views().await?;
+        remove_unknown_state(self, &views).await;
         // All have to be known before the first one plans its query over another.
         let open: Vec<_> = views.into_iter().map(|view| self.list_view(view)).collect();
         open.into_iter().for_each(|view| self.start_view(view));
@@ -120,6 +122,7 @@ impl Shared {
         wait_until_built(&new, patience).await?;
         let _ddl = self.ddl.lock().await;
         let changed = self.options.catalog.swap_view(old.id(), new.id()).await?;
+        old.drop_state();
         old.closing.cancel();
         {
             let mut views = self.views.write();
@@ -175,6 +178,7 @@ impl Shared {
         self.options.catalog.drop_objects(&ids).await?;
         for view in going {
             self.views.write().remove(&view.name());
+            view.drop_state();
             view.closing.cancel();
             self.options.catalog.forget_dropped_view(view.id()).await?;
         }
@@ -287,6 +291,17 @@ pub(crate) async fn wait_until_built(view: &OpenView, patience: Duration) -> Res
             )),
             _ => Ok(true),
         },
+    }
+}
+
+/// Removes state of views that are no more.
+async fn remove_unknown_state(shared: &Shared, views: &[View]) {
+    let Ok(mut entries) = tokio::fs::read_dir(shared.options.data_dir.join(STATE_FOLDER)).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let folder = entry.file_name();
+        let id = folder.to_str().and_then(|f| Uuid::try_parse(f).ok());
+        let Some(id) = id.filter(|id| !views.iter().any(|v| v.id == ViewId(*id))) else { continue };
+        remove_state(shared, ViewId(id));
     }
 }
 

@@ -5,6 +5,9 @@
 //! one was under way. A step changes the answer, the changelog and the view's positions at one instant, so a reader
 //! sees all of a step or none of it.
 //!
+//! A view over streams writes its state to a checkpoint every few seconds, with its positions, and a restart goes on
+//! from there. A view over other views is built again from their answers.
+//!
 //! ```text
 //!  stream  log ──────────┐                       ┌─► answer      SELECT … FROM view
 //!          lake (history)┼─► Dataflow::step ─────┼─► changes     views over it, EMIT CHANGES
@@ -12,6 +15,7 @@
 //! ```
 
 mod changes;
+mod checkpoints;
 mod columns;
 mod follow;
 mod input;

@@ -1,7 +1,7 @@
 //! Owns an open view: its definition, its answer, how far it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -82,6 +82,8 @@ pub(crate) struct OpenView {
     pub(crate) rows_in: AtomicU64,
     pub(crate) refused_rows: AtomicU64,
     pub(crate) steps: AtomicU64,
+    /// Whether its task removes its state when it ends.
+    dropped: AtomicBool,
     /// Ends its task when it is dropped.
     pub(crate) closing: CancellationToken,
 }
@@ -98,6 +100,7 @@ impl OpenView {
             rows_in: AtomicU64::new(0),
             refused_rows: AtomicU64::new(0),
             steps: AtomicU64::new(0),
+            dropped: AtomicBool::new(false),
             closing,
         }
     }
@@ -209,6 +212,15 @@ impl OpenView {
         let published = self.published.read();
         let now = published.as_ref()?;
         Some((now.changes.since(offset)?, Arc::clone(&now.sources)))
+    }
+
+    /// Has its task remove its state when it ends.
+    pub(crate) fn drop_state(&self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Counts rows that came in and rows that were refused.

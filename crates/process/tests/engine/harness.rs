@@ -71,6 +71,13 @@ impl Node {
         Self::open(self.dir, self.options).await
     }
 
+    /// The same folder, changed by `meanwhile` after an orderly stop, opened again.
+    pub async fn restart_after(self, meanwhile: impl FnOnce(&std::path::Path)) -> Node {
+        self.engine.shutdown().await;
+        meanwhile(self.dir.path());
+        Self::open(self.dir, self.options).await
+    }
+
     /// Runs a statement and gives its rows as a table of text.
     pub async fn ask(&self, sql: &str) -> Result<String, Error> {
         match self.engine.session().execute(sql).await? {

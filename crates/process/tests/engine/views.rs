@@ -46,6 +46,62 @@ async fn a_view_is_there_again_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_view_goes_on_from_its_checkpoint() {
+    let node = Node::start().await;
+    node.create_s(3).await;
+    node.write(0..1000).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    node.write(1000..1500).await;
+    node.ask("FLUSH").await.unwrap();
+    let node = node.restart().await;
+    node.write(1500..1510).await;
+    same(&node, "tens", BY_TENS).await;
+    assert_eq!(node.number("SELECT rows_in FROM system.views").await, 10, "history was read again");
+    // Rows that moved to the lake since the checkpoint are read from there.
+    let node = node.restart().await;
+    same(&node, "tens", BY_TENS).await;
+    node.ask("DROP MATERIALIZED VIEW tens").await.unwrap();
+    let node = node.restart().await;
+    let left = std::fs::read_dir(node.dir.path().join("views")).map_or(0, |entries| entries.count());
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_dies_takes_in_again_what_came_since_the_checkpoint() {
+    let node = Node::start().await;
+    node.create_s(2).await;
+    node.write(0..300).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    let saved = copied(&node.dir.path().join("views"));
+    node.write(300..400).await;
+    node.tier().await;
+    node.write(400..420).await;
+    node.ask("FLUSH").await.unwrap();
+    let node = node
+        .restart_after(|dir| {
+            std::fs::remove_dir_all(dir.join("views")).unwrap();
+            std::fs::rename(saved.path(), dir.join("views")).unwrap();
+        })
+        .await;
+    same(&node, "tens", BY_TENS).await;
+    assert_eq!(node.number("SELECT rows_in FROM system.views").await, 120);
+}
+
+/// A copy of a folder of folders of files.
+fn copied(folder: &std::path::Path) -> tempfile::TempDir {
+    let copy = tempfile::TempDir::new().unwrap();
+    for inner in std::fs::read_dir(folder).unwrap() {
+        let inner = inner.unwrap();
+        std::fs::create_dir(copy.path().join(inner.file_name())).unwrap();
+        for file in std::fs::read_dir(inner.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(inner.file_name()).join(file.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn views_stand_on_views_and_join_streams() {
     let node = Node::start().await;
     node.create_s(2).await;
