@@ -257,6 +257,11 @@ impl Running {
         if let Input::Stream(input) = &mut self.inputs[i] {
             input.taken_to(end);
         }
+        if published {
+            // Only now are all rows before the new position in the answer: that is to be told.
+            let nothing = self.inputs.iter().map(|_| vec![]).collect();
+            self.step_published(nothing).await?;
+        }
         Ok(())
     }
 
