@@ -113,6 +113,8 @@ codes! {
     WritesRefused = "writes_refused", Unavailable, 503, "25006", 7;
     /// A disk, object store or peer failed.
     IoError = "io_error", Unavailable, 503, "58030", 7;
+    /// What is asked for is still being made.
+    NotReady = "not_ready", Unavailable, 503, "55000", 7;
     /// The node is stopping.
     ShuttingDown = "shutting_down", Unavailable, 503, "57P01", 7;
     /// The statement ran longer than it may.

@@ -16,6 +16,9 @@ use crate::{Error, Result};
 /// How many finished statements `system.queries` remembers.
 const REMEMBERED: usize = 200;
 
+/// Live queries that may run for each of the others that may.
+const LIVE_PER_QUERY: usize = 8;
+
 /// What is known of one statement.
 #[derive(Debug, Clone)]
 pub(crate) struct QueryRecord {
@@ -56,6 +59,7 @@ impl std::fmt::Debug for Inner {
 struct Running {
     id: u64,
     sql: String,
+    live: bool,
     started_us: i64,
     rows: AtomicU64,
     memory: Arc<Usage>,
@@ -84,16 +88,29 @@ impl Queries {
 
     /// Admits a statement, or refuses it when as many as may are running.
     pub(crate) fn begin(&self, sql: &str) -> Result<QueryGuard> {
+        self.admit(sql, false)
+    }
+
+    /// Admits a query that goes on until it is cancelled. It takes no place from those that end by themselves.
+    pub(crate) fn begin_live(&self, sql: &str) -> Result<QueryGuard> {
+        self.admit(sql, true)
+    }
+
+    fn admit(&self, sql: &str, live: bool) -> Result<QueryGuard> {
         let mut running = self.inner.running.lock();
-        if running.len() >= self.inner.limit {
+        let beside = running.values().filter(|query| query.live == live).count();
+        let limit = if live { self.inner.limit.saturating_mul(LIVE_PER_QUERY) } else { self.inner.limit };
+        if beside >= limit {
+            let kind = if live { "live queries" } else { "queries" };
             return Err(Error::rejected(
                 Code::Busy,
-                format!("{} queries are running, which is the limit; try again later", running.len()),
+                format!("{beside} {kind} are running, which is the limit; try again later"),
             ));
         }
         let query = Arc::new(Running {
             id: self.inner.next_id.fetch_add(1, Ordering::Relaxed),
             sql: sql.chars().take(4096).collect(),
+            live,
             started_us: self.inner.clock.now_us(),
             rows: AtomicU64::new(0),
             memory: Arc::default(),

@@ -64,6 +64,7 @@ impl Node {
     pub async fn stop(mut self) {
         self.dir.remove_addresses();
         self.closing.cancel();
+        self.engine.end_live();
         let drained = async { while self.doors.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain, drained).await.is_err() {
             tracing::warn!(waited = ?self.drain, "some clients did not finish in time; their connections are closed");

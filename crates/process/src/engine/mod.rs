@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     /// One table is cared for at a time.
     pub(crate) care_permits: Semaphore,
     pub(crate) closing: CancellationToken,
+    /// Ends what goes on for as long as its client listens.
+    pub(crate) live: CancellationToken,
     pub(crate) cleanup_now: Notify,
     /// Bytes of rows waiting for the disk, over all streams.
     pub(crate) ingest_budget: Arc<QueueBudget>,
@@ -76,6 +78,7 @@ impl Engine {
     /// every use of it fails with the reason.
     pub async fn open(options: EngineOptions) -> Result<Engine> {
         let lake = Lake::new(options.store_url.clone(), Arc::clone(&options.store));
+        let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             lake,
             jobs: Jobs::new(Arc::clone(&options.clock)),
@@ -83,7 +86,8 @@ impl Engine {
             workers: QueryWorkers::start()?,
             tier_permits: Semaphore::new(1),
             care_permits: Semaphore::new(1),
-            closing: CancellationToken::new(),
+            live: closing.child_token(),
+            closing,
             cleanup_now: Notify::new(),
             ingest_budget: QueueBudget::new(options.ingest_queue_bytes),
             started_us: options.clock.now_us(),
@@ -103,6 +107,12 @@ impl Engine {
         engine.shared.open_views().await?;
         engine.shared.tasks.spawn(remove_dropped(Arc::clone(&engine.shared)));
         Ok(engine)
+    }
+
+    /// Ends live queries and what follows views and streams, which do not end by themselves: the doors can then wait
+    /// for the rest.
+    pub fn end_live(&self) {
+        self.shared.live.cancel();
     }
 
     /// Stops taking work, finishes what was accepted, closes the logs.

@@ -54,6 +54,7 @@ pub struct RowStream {
     first: Option<RecordBatch>,
     rest: Option<mpsc::Receiver<Result<RecordBatch>>>,
     task: Option<JoinHandle<()>>,
+    live: bool,
 }
 
 impl RowStream {
@@ -62,21 +63,26 @@ impl RowStream {
         Arc::clone(&self.schema)
     }
 
+    /// Whether it goes on without end, its rows coming as things change: each batch must be shown when it comes.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// One batch that is there already.
     pub(crate) fn ready(batch: RecordBatch) -> Self {
-        Self { schema: batch.schema(), first: Some(batch), rest: None, task: None }
+        Self { schema: batch.schema(), first: Some(batch), rest: None, task: None, live: false }
     }
 
     /// Rows that come as they come, from a task that goes with the stream.
     pub(crate) fn live(schema: SchemaRef, rows: mpsc::Receiver<Result<RecordBatch>>, task: JoinHandle<()>) -> Self {
-        Self { schema, first: None, rest: Some(rows), task: Some(task) }
+        Self { schema, first: None, rest: Some(rows), task: Some(task), live: true }
     }
 
     /// Starts a query and waits for its first batch, so that what fails early fails before any answer is begun.
     pub(crate) async fn start(workers: &QueryWorkers, query: Query) -> Result<Self> {
         let schema = query.names.put_on(&Arc::new(arrow::datatypes::Schema::clone(query.plan.schema().as_arrow())));
         let (output, mut rest) = mpsc::channel(BATCHES_AHEAD);
-        let mut stream = Self { schema, first: None, rest: None, task: None };
+        let mut stream = Self { schema, first: None, rest: None, task: None, live: false };
         stream.task = Some(tokio::spawn(query.drive(workers.handle(), output)));
         stream.first = rest.recv().await.transpose()?;
         stream.rest = Some(rest);
@@ -166,7 +172,7 @@ impl Query {
     }
 }
 
-async fn expired(timeout: Option<Duration>) {
+pub(super) async fn expired(timeout: Option<Duration>) {
     match timeout {
         Some(timeout) => tokio::time::sleep(timeout).await,
         None => std::future::pending().await,
@@ -177,11 +183,11 @@ fn defect(broken: &JoinError) -> Error {
     Error::rejected(Code::Internal, format!("the statement hit a defect of Millstream; see the log: {broken}"))
 }
 
-fn cancelled() -> Error {
+pub(super) fn cancelled() -> Error {
     Error::rejected(Code::Cancelled, "the statement was cancelled by its client")
 }
 
-fn timed_out(timeout: Option<Duration>) -> Error {
+pub(super) fn timed_out(timeout: Option<Duration>) -> Error {
     let ms = timeout.unwrap_or_default().as_millis();
     Error::Rejected {
         code: Code::Timeout,

@@ -92,9 +92,12 @@ impl Session {
         if let (Some(plan), false) = (&prepared.plan, options.after.is_empty()) {
             self.wait_for_views(plan, &options.after, timeout).await?;
         }
-        match &prepared.plan {
-            Some(plan) => self.run_query(prepared, plan.clone(), params, timeout).await,
-            None => commands::run(self, &prepared.statement).await,
+        match (&prepared.plan, prepared.statement.command()) {
+            (Some(plan), _) => self.run_query(prepared, plan.clone(), params, timeout).await,
+            (None, Command::EmitChanges { query }) => {
+                views::changes(self, query, &prepared.statement.text, options.timeout).await
+            }
+            (None, _) => commands::run(self, &prepared.statement).await,
         }
     }
 
@@ -159,7 +162,7 @@ impl Session {
             plan.with_param_values(ParamValues::from(params.to_vec())).map_err(|e| Error::from_datafusion(e, text))?
         };
         let guard = self.shared.queries.begin(text)?;
-        *self.running.lock() = Some(guard.cancel_token().clone());
+        self.runs(guard.cancel_token());
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
@@ -167,6 +170,11 @@ impl Session {
         let query = Query { sql: text.clone(), plan, names, state, timeout, guard };
         let rows = RowStream::start(&self.shared.workers, query).await?;
         Ok(Outcome::Rows { rows, tag: prepared.tag })
+    }
+
+    /// What a cancel of this session ends from here on.
+    pub(super) fn runs(&self, cancel: &CancellationToken) {
+        *self.running.lock() = Some(cancel.clone());
     }
 
     /// Returns when the views that a plan reads have taken in these positions.

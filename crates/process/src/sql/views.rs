@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::DEFAULT_SCHEMA;
 use millstream_catalog::fault::Code;
 use tokio::sync::mpsc;
 
 use super::commands::{EXPLAIN_CREATE, SHOW_CREATE, SHOW_VIEWS, done, matches_like, noticed, rows_of};
+use super::rows::{cancelled, expired, timed_out};
 use super::{Outcome, Prepared, RowStream, Session, Statement};
 use crate::ddl::{self, Command, QueryText, ViewAction, ViewDraft};
-use crate::views::{explain, plan_query, send_changes, wait_until_built};
+use crate::queries::QueryGuard;
+use crate::views::{explain, plan_query, send_changes, unweighted, wait_until_built};
 use crate::{Error, Result};
 
 /// The first column of EMIT CHANGES: whether the row comes or goes.
@@ -60,7 +62,7 @@ pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Res
             done("COMMENT")
         }
         Command::ExplainCreate { create, .. } => explain_create(session, create, text).await,
-        Command::EmitChanges { query } => changes(session, query, text).await,
+        Command::EmitChanges { query } => changes(session, query, text, None).await,
         _ => Err(Error::rejected(
             Code::Unsupported,
             "streams that a query writes are not supported yet: CREATE MATERIALIZED VIEW keeps the same query",
@@ -130,48 +132,71 @@ fn changes_schema(rows: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new([change].into_iter().chain(rows.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
-async fn changes(session: &Session, query: &QueryText, text: &str) -> Result<Outcome> {
+/// Runs `query EMIT CHANGES` until its client has had enough; only a timeout that was asked for ends it.
+pub(super) async fn changes(
+    session: &Session,
+    query: &QueryText,
+    text: &str,
+    timeout: Option<Duration>,
+) -> Result<Outcome> {
     let shared = Arc::clone(&session.shared);
+    let guard = Arc::new(shared.queries.begin_live(text)?);
+    session.runs(guard.cancel_token());
     let flow = plan_query(&shared, &query.statement, text).await?.dataflow(&shared).await?;
     let schema = changes_schema(flow.schema());
-    let (deltas, mut listen) = mpsc::channel(DELTAS_AHEAD);
+    let (deltas, listen) = mpsc::channel(DELTAS_AHEAD);
     let (output, rows) = mpsc::channel(DELTAS_AHEAD);
     let workers = shared.workers.handle();
-    let sending = workers.spawn(send_changes(shared, flow, deltas));
-    let shown = Arc::clone(&schema);
-    let task = tokio::spawn(async move {
-        // The task below ends when nobody listens to it any more.
-        let _sending = sending;
-        while let Some(delta) = listen.recv().await {
-            if output.send(delta.and_then(|d| told(&d, &shown))).await.is_err() {
-                break;
+    // Ends when nobody listens to it any more. Until then it counts as running, whatever became of its client.
+    let running = Arc::clone(&guard);
+    workers.spawn(async move {
+        send_changes(shared, flow, deltas).await;
+        drop(running);
+    });
+    let task = tokio::spawn(tell(listen, output, Arc::clone(&schema), guard, timeout));
+    Ok(Outcome::Rows { rows: RowStream::live(schema, rows, task), tag: "SELECT" })
+}
+
+/// Passes changes on to the client until there are no more, nobody wants them, or they are cancelled.
+async fn tell(
+    mut deltas: mpsc::Receiver<Result<RecordBatch>>,
+    output: mpsc::Sender<Result<RecordBatch>>,
+    schema: SchemaRef,
+    guard: Arc<QueryGuard>,
+    timeout: Option<Duration>,
+) {
+    let cancel = guard.cancel_token().clone();
+    let passing = async {
+        while let Some(delta) = deltas.recv().await {
+            let rows = told(&delta?, &schema)?;
+            guard.add_rows(rows.num_rows());
+            if output.send(Ok(rows)).await.is_err() {
+                return Err(cancelled());
             }
         }
-    });
-    Ok(Outcome::Rows { rows: RowStream::live(schema, rows, task), tag: "SELECT" })
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = passing => ended,
+        () = cancel.cancelled() => Err(cancelled()),
+        () = expired(timeout) => Err(timed_out(timeout)),
+    };
+    guard.finish(ended.as_ref().err());
+    if let Err(error) = ended {
+        // The client may have left, and one that reads nothing is not waited for.
+        drop(deltas);
+        drop(guard);
+        drop(output.send(Err(error)).await);
+    }
 }
 
 /// A delta as rows: `insert` for each that comes, `delete` for each that goes; what goes first.
 fn told(delta: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let width = delta.num_columns() - 1;
-    let weights = delta.column(width).as_primitive::<Int64Type>();
-    let mut order: Vec<u32> = Vec::with_capacity(delta.num_rows());
-    for goes in [true, false] {
-        for (i, weight) in weights.values().iter().enumerate() {
-            if (*weight < 0) == goes {
-                order.extend(std::iter::repeat_n(i as u32, weight.unsigned_abs() as usize));
-            }
-        }
-    }
-    let words = order.iter().map(|i| if weights.value(*i as usize) < 0 { "delete" } else { "insert" });
+    let shown = Arc::new(Schema::new(schema.fields()[1..].to_vec()));
+    let (rows, going) = unweighted(delta, &shown)?;
+    let words = (0..rows.num_rows()).map(|i| if i < going { "delete" } else { "insert" });
     let words: ArrayRef = Arc::new(StringArray::from_iter_values(words));
-    let order = arrow::array::UInt32Array::from(order);
-    let wrap = |e: arrow::error::ArrowError| {
-        Error::rejected(Code::Internal, format!("a change does not fit its columns: {e}"))
-    };
-    let mut columns = vec![words];
-    for column in &delta.columns()[..width] {
-        columns.push(arrow::compute::take(column, &order, None).map_err(wrap)?);
-    }
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(wrap)
+    let columns = std::iter::once(words).chain(rows.columns().iter().cloned()).collect();
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|e| Error::rejected(Code::Internal, format!("a change does not fit its columns: {e}")))
 }

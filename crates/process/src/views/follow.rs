@@ -121,7 +121,7 @@ pub(crate) async fn send_changes(shared: Arc<Shared>, flow: Dataflow, listener: 
     let ended: Result<()> = tokio::select! {
         ended = sending => ended,
         () = gone.closed() => return,
-        () = shared.closing.cancelled() => Err(Error::rejected(Code::ShuttingDown, "the node is stopping")),
+        () = shared.live.cancelled() => Err(Error::rejected(Code::ShuttingDown, "the node is stopping")),
     };
     if let Err(error) = ended {
         // The listener may have left; then there is nobody to tell.

@@ -23,8 +23,8 @@ mod life;
 mod open;
 mod plan;
 
-pub(crate) use changes::Sources;
+pub(crate) use changes::{Change, Looked, Sources, unweighted};
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
-pub(crate) use open::OpenView;
+pub(crate) use open::{OpenView, Progress};
 pub(crate) use plan::{explain, object_name, plan_query, tables};

@@ -11,8 +11,9 @@ use millstream_views::{Answer, AnswerSnapshot};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::changes::{Change, Changes, Sources};
+use super::changes::{Change, Changes, Looked, Sources};
 use crate::read::reader_schema;
 use crate::{Error, Result};
 
@@ -65,6 +66,8 @@ pub(crate) struct Progress {
 struct Published {
     answer: Arc<Answer>,
     changes: Changes,
+    /// Tells this life of the changelog from others.
+    epoch: u64,
     sources: Arc<Sources>,
     grows: bool,
 }
@@ -158,7 +161,9 @@ impl OpenView {
         let limit_us = definition.options.retention_ms.map(|ms| ms as i64 * 1000);
         let sources = Arc::new(sources);
         let changes = Changes::new(limit, limit_us);
-        *self.published.write() = Some(Published { answer, changes, sources: Arc::clone(&sources), grows });
+        // The second half is chance, apart from two bits.
+        let epoch = Uuid::now_v7().as_u64_pair().1;
+        *self.published.write() = Some(Published { answer, changes, epoch, sources: Arc::clone(&sources), grows });
         self.report(|progress| {
             progress.status = Status::Running;
             progress.sources = sources;
@@ -193,6 +198,30 @@ impl OpenView {
         let published = self.published.read();
         let now = published.as_ref().ok_or_else(|| self.not_there())?;
         Ok((now.answer.snapshot(), now.changes.end(), Arc::clone(&now.sources)))
+    }
+
+    /// Where the changelog is: its epoch, and the number that its next change gets.
+    pub(crate) fn changelog_end(&self) -> Result<(u64, u64)> {
+        let published = self.published.read();
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        Ok((now.epoch, now.changes.end()))
+    }
+
+    /// The answer now, for those who follow: with where the changelog is.
+    pub(crate) fn followed_snapshot(&self) -> Result<(AnswerSnapshot, u64, u64)> {
+        let published = self.published.read();
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        Ok((now.answer.snapshot(), now.epoch, now.changes.end()))
+    }
+
+    /// The change of that number in that life of the changelog.
+    pub(crate) fn change_at(&self, epoch: u64, offset: u64) -> Looked {
+        let published = self.published.read();
+        match published.as_ref() {
+            Some(now) if now.epoch == epoch => now.changes.at(offset),
+            Some(_) => Looked::Gone,
+            None => Looked::NotYet,
+        }
     }
 
     /// The rows under keys; see [`Answer::lookup`].
@@ -241,7 +270,7 @@ impl OpenView {
             _ => format!("materialized view {name} is still being built"),
         };
         Error::Rejected {
-            code: Code::Busy,
+            code: Code::NotReady,
             message,
             hint: Some("system.views shows how far it is".into()),
             position: None,

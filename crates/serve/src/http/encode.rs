@@ -157,7 +157,7 @@ pub(super) struct TextEncoder {
 }
 
 impl TextEncoder {
-    fn new(format: Format, schema: &SchemaRef) -> Self {
+    pub(super) fn new(format: Format, schema: &SchemaRef) -> Self {
         let columns: Vec<_> = schema.fields().iter().map(|field| (field.name().clone(), SqlType::of(field))).collect();
         let keys = columns
             .iter()
@@ -209,12 +209,7 @@ impl TextEncoder {
     }
 
     fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-        let columns: Vec<Column> = self
-            .columns
-            .iter()
-            .zip(batch.columns())
-            .map(|((_, sql_type), array)| Column::new(sql_type, array))
-            .collect::<Result<_, _>>()?;
+        let columns = self.columns_of(batch)?;
         let mut out = Vec::with_capacity(batch.num_rows() * (2 + 12 * columns.len()));
         for row in 0..batch.num_rows() {
             match self.format {
@@ -225,6 +220,12 @@ impl TextEncoder {
             self.any_row = true;
         }
         Ok(out)
+    }
+
+    /// A batch's values, ready to be written.
+    pub(super) fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
+        let columns = self.columns.iter().zip(batch.columns());
+        columns.map(|((_, sql_type), array)| Column::new(sql_type, array)).collect()
     }
 
     fn put_json_row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) {
@@ -238,7 +239,8 @@ impl TextEncoder {
         out.push(b']');
     }
 
-    fn put_object_row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) {
+    /// Writes a row as a JSON object and a line's end.
+    pub(super) fn put_object_row(&self, columns: &[Column], row: usize, out: &mut Vec<u8>) {
         out.push(b'{');
         for (i, (column, key)) in columns.iter().zip(&self.keys).enumerate() {
             if i > 0 {

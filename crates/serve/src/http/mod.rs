@@ -3,6 +3,8 @@
 //! | route | |
 //! | --- | --- |
 //! | `POST /v1/sql` | runs SQL; see [`sql`] |
+//! | `GET /v1/views/{view}/changes` | server-sent events; see [`follow`] |
+//! | `GET /v1/streams/{stream}/tail` | server-sent events; see [`follow`] |
 //! | `GET /healthz` | answers while the process lives |
 //! | `GET /readyz` | 200 when it can serve, 503 when not, with what is wrong |
 //! | `GET /metrics` | Prometheus text |
@@ -11,6 +13,8 @@
 //! Every failure is a problem document (RFC 9457).
 
 mod encode;
+mod events;
+pub mod follow;
 mod format;
 mod request;
 pub mod sql;
@@ -37,6 +41,8 @@ pub fn router(engine: Engine) -> Router {
         .route("/readyz", get(ready).fallback(only_get))
         .route("/metrics", get(metrics).fallback(only_get))
         .route("/v1/sql", post(sql::run).fallback(only_post).layer(DefaultBodyLimit::max(MAX_SQL_BYTES)))
+        .route("/v1/views/{view}/changes", get(follow::changes).fallback(only_get))
+        .route("/v1/streams/{stream}/tail", get(follow::tail).fallback(only_get))
         .fallback(not_found)
         .with_state(engine)
 }
@@ -48,6 +54,9 @@ async fn index() -> Response {
         "routes": {
             "POST /v1/sql": "run SQL: {\"sql\": \"…\", \"params\": […], \"after\": \"token\", \"timeout_ms\": 1000}; \
                              Accept chooses JSON, NDJSON, CSV, Arrow or Parquet",
+            "GET /v1/views/{view}/changes": "a view's rows and then its changes, as server-sent events; \
+                                             ?snapshot=false, ?after=id",
+            "GET /v1/streams/{stream}/tail": "a stream's new rows, as server-sent events; ?from=earliest|latest|token",
             "POST /v1/streams/{stream}": "add rows: NDJSON, JSON, CSV or Arrow; gzip and zstd are taken",
             "GET /healthz": "alive",
             "GET /readyz": "ready to serve, or what is wrong",

@@ -13,6 +13,9 @@
 //! answer; parameters belong to a single statement. A statement without rows answers
 //! `{"status": "CREATE STREAM", "notices": []}`.
 //!
+//! `SELECT … EMIT CHANGES` goes on until the client leaves or `timeout_ms` is over; ask for NDJSON, a line for each row
+//! that comes or goes.
+//!
 //! Rows are written as they are made, at the speed the client reads them. The query ends when the client leaves. A failure
 //! early on, within the first 64 KiB, is a problem document with its own status. After that, JSON ends with an `"error"` member beside
 //! `"rows"`, NDJSON with a line that holds nothing but `"error"`; in the other formats the connection breaks off.
@@ -153,6 +156,10 @@ async fn run_one(
 /// Answers with rows. The beginning is made before the status is sent: a result that is small or fails early is
 /// answered in whole, as itself or as a problem.
 async fn stream_rows(rows: RowStream, format: Format) -> Result<Response, Problem> {
+    if rows.is_live() && format == Format::Parquet {
+        let detail = "a query that goes on without end cannot be given as Parquet, whose files have an end";
+        return Err(Problem::new(Code::NotAcceptable, detail).hint("accept application/x-ndjson"));
+    }
     let (encoder, mut head) = Encoder::start(format, &rows.schema())?;
     let mut pieces = Pieces { rows, encoder: Some(encoder), pending: None };
     let whole = pieces.begin(&mut head).await?;
@@ -180,9 +187,13 @@ type Piece = Result<Bytes, std::io::Error>;
 impl Pieces {
     /// Writes the beginning of the result, as much as comes soon; true when that is all.
     async fn begin(&mut self, out: &mut Vec<u8>) -> Result<bool, Problem> {
-        let first = self.next_rows().await?;
         let until = Instant::now() + BEGINNING_TIME;
-        let mut next = Some(first);
+        let live = self.rows.is_live();
+        // A query that goes on without end may have nothing to say for long; its client is answered all the same.
+        let mut next = match live {
+            true => timeout_at(until, self.next_rows()).await.ok().transpose()?,
+            false => Some(self.next_rows().await?),
+        };
         while let Some(rows) = next {
             let Some(encoder) = &mut self.encoder else { return Ok(true) };
             let Some(rows) = rows else {
@@ -192,7 +203,7 @@ impl Pieces {
                 return Ok(true);
             };
             out.extend(encoder.batch(&rows)?);
-            next = match out.len() < BEGINNING_BYTES {
+            next = match !live && out.len() < BEGINNING_BYTES {
                 true => timeout_at(until, self.next_rows()).await.ok().transpose()?,
                 false => None,
             };

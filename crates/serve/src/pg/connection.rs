@@ -300,6 +300,9 @@ impl Sending {
         self.sent = 0;
         loop {
             let Some((columns, next, rows)) = &mut self.batch else {
+                if self.rows.is_live() {
+                    wire.flush().await?;
+                }
                 match wire.while_connected(self.rows.next()).await?.transpose()? {
                     Some(batch) => self.batch = Some(self.columns(&batch)?),
                     None => return Ok(true),

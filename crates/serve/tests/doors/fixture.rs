@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_buffer::SystemClock;
-use millstream_catalog::MemoryCatalog;
+use millstream_catalog::{MemoryCatalog, ObjectName};
 use millstream_process::{Engine, EngineOptions, LogEngine};
 use millstream_serve::pg::PgLimits;
 use object_store::local::LocalFileSystem;
@@ -18,6 +18,7 @@ use tokio_postgres::NoTls;
 pub struct Node {
     pub http: String,
     pub pg: SocketAddr,
+    pub engine: Engine,
     stop: watch::Sender<bool>,
     pub pg_served: tokio::task::JoinHandle<()>,
     _dir: TempDir,
@@ -37,8 +38,8 @@ impl Node {
         let router = millstream_serve::http::router(engine.clone());
         tokio::spawn(async move { axum::serve(http, router).await.unwrap() });
         let stopping = wait_for_true(stopped);
-        let pg_served = tokio::spawn(millstream_serve::pg::serve_within(limits, pg, engine, stopping));
-        Self { http: format!("http://{http_at}"), pg: pg_at, stop, pg_served, _dir: dir }
+        let pg_served = tokio::spawn(millstream_serve::pg::serve_within(limits, pg, engine.clone(), stopping));
+        Self { http: format!("http://{http_at}"), pg: pg_at, engine, stop, pg_served, _dir: dir }
     }
 
     /// Tells the PostgreSQL wire to stop.
@@ -72,6 +73,16 @@ impl Node {
     /// Runs SQL over HTTP; the JSON answer, whatever its status.
     pub async fn sql(&self, sql: &str) -> serde_json::Value {
         self.post("application/json", serde_json::json!({"sql": sql})).await.json().await.unwrap()
+    }
+
+    /// Adds rows to a stream.
+    pub async fn insert(&self, stream: &str, rows: serde_json::Value) {
+        let handle = self.engine.stream(&ObjectName::parse(stream).unwrap()).unwrap();
+        let schema = handle.definition().schema();
+        let mut decoder = arrow::json::ReaderBuilder::new(schema).build_decoder().unwrap();
+        decoder.serialize(rows.as_array().unwrap()).unwrap();
+        let batch = decoder.flush().unwrap().unwrap();
+        handle.append(batch, vec![], None).await.unwrap();
     }
 
     /// The rows that the one other running query has given out, once it gives out no more.

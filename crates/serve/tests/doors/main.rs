@@ -5,6 +5,7 @@
 mod fixture;
 mod http;
 mod http_formats;
+mod live;
 mod pg;
 mod pg_cursors;
 mod pg_protocol;
