@@ -326,7 +326,7 @@ mod tests {
             ("comment on materialized view v is 'x'", "COMMENT: "),
             ("show materialized views", "SHOW: name state columns query comment"),
             ("show create materialized view v", "SHOW: name sql"),
-            ("explain create stream s as select 1", "EXPLAIN: node kind state key retracts"),
+            ("explain create stream s as select 1", "EXPLAIN: plan"),
             ("select 1 emit changes", "SELECT: "),
         ];
         for (sql, expected) in cases {

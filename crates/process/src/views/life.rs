@@ -67,6 +67,7 @@ impl Shared {
                 "EMIT ON WINDOW CLOSE is not supported yet: leave it out, and a window's row changes until its last event has come",
             ));
         }
+        refuse_memory_limit(draft.options.memory_bytes)?;
         let replacement_for = match &draft.replacement_for {
             Some(old) => Some(self.existing_view(old)?.id()),
             None => None,
@@ -86,6 +87,9 @@ impl Shared {
         let _ddl = self.ddl.lock().await;
         let view = self.existing_view(name)?;
         let Some(next) = altered_view(&view.definition(), action)? else { return Ok(false) };
+        if next.options.memory_bytes != view.definition().options.memory_bytes {
+            refuse_memory_limit(next.options.memory_bytes)?;
+        }
         if next.name != *name && (self.knows(&next.name) || self.view(&next.name).is_some()) {
             let taken =
                 millstream_catalog::Error::AlreadyExists { kind: "materialized view", name: next.name.to_string() };
@@ -291,6 +295,17 @@ pub(crate) async fn wait_until_built(view: &OpenView, patience: Duration) -> Res
             )),
             _ => Ok(true),
         },
+    }
+}
+
+/// A limit that would not be kept must not be taken.
+fn refuse_memory_limit(bytes: Option<u64>) -> Result<()> {
+    match bytes {
+        None => Ok(()),
+        Some(_) => Err(Error::rejected(
+            Code::Unsupported,
+            "the option memory is not in force yet: leave it out, and the view's state is kept in memory",
+        )),
     }
 }
 
