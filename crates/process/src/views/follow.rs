@@ -62,14 +62,16 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Result<()> {
     view.publish(Arc::clone(running.flow.answer()), running.sources(), running.flow.grows());
     running.report_size();
     loop {
+        // Begun before the state is looked at, so that a SUSPEND right behind the look is not missed.
+        let redefined = view.redefined.notified();
         tokio::select! {
             () = view.closing.cancelled() => break,
             () = wait_while_suspended(view) => {}
         }
         tokio::select! {
             () = view.closing.cancelled() => break,
+            () = redefined => {}
             () = running.changed() => running.advance().await?,
-            () = view.redefined.notified() => {}
         }
         saved.save_if_due(&mut running.flow, &running.inputs)?;
     }
@@ -90,7 +92,10 @@ async fn start(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Result<(Running, C
     match restored {
         Restored::Yes => {
             view.report(|progress| progress.sources = Arc::new(running.sources()));
-            running.catch_up().await?;
+            // A suspended view stays as it was, restarts notwithstanding.
+            if definition.state == ViewState::Running {
+                running.catch_up().await?;
+            }
         }
         Restored::Nothing => running.build().await?,
         Restored::Unusable => {

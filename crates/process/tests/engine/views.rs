@@ -144,6 +144,12 @@ async fn a_suspended_view_stays_and_a_resumed_one_catches_up() {
     node.write(20..30).await;
     node.ask("FLUSH").await.unwrap();
     assert_eq!(node.number("SELECT n FROM n").await, 20);
+    let node = node.restart().await;
+    let suspended = "SELECT count(*) FROM system.views WHERE status = 'suspended'";
+    while node.number(suspended).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.number("SELECT n FROM n").await, 20);
     node.ask("ALTER MATERIALIZED VIEW n RESUME").await.unwrap();
     node.write(30..40).await;
     let status = "SELECT count(*) FROM system.views WHERE status = 'running'";
