@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// What goes wrong anywhere in the load generator.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The pairs.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ impl Arguments {
             None => Ok(default),
             Some(value) => value.parse().map_err(|_| format!("--{name} {value} is not a number").into()),
         }
+    }
+
+    /// A text, if it is given.
+    pub fn optional(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// A text, or its default.

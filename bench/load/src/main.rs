@@ -9,6 +9,7 @@ mod event;
 mod freshness;
 mod latency;
 mod plain;
+mod views;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,10 @@ const USAGE: &str = "usage: millstream-bench COMMAND [--name value …]
   bulk       --addr A --stream S [--connections 4] [--events 1000] [--seconds 10] [--total N] [--rate R]
   freshness  --addr A --stream S [--rate 100000] [--seconds 10] [--query pointed|max]
   decode     [--events 1000] [--seconds 3]
-  plain      --files PATH,PATH,…   then queries on standard input, one a line";
+  plain      --files PATH,PATH,…   then queries on standard input, one a line
+  views      [--queries q0,q5 | --sql S] [--events 2000000] [--step-rows 65536] [--per-second 100000]
+             [--keys N] [--state FOLDER [--checkpoint-steps N] [--memory BYTES]]
+             with --keys over the table keyed (key, value), else over Nexmark's person, auction, bid, side_input";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         ("freshness", Ok(a)) => alone(freshness::run(a)),
         ("decode", Ok(a)) => decode::run(&a),
         ("plain", Ok(a)) => on_all_cores(plain::run(a)),
+        ("views", Ok(a)) => alone(views::run(a)),
         (_, Err(error)) => Err(error),
         _ => Err(USAGE.into()),
     };
