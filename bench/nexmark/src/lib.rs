@@ -30,4 +30,4 @@ mod text;
 
 pub use config::Config;
 pub use generator::{Events, Generator};
-pub use queries::{QUERIES, Query};
+pub use queries::{QUERIES, Query, STREAMS};

@@ -20,11 +20,34 @@ impl Query {
         self.sql.lines().next().unwrap_or_default().trim_start_matches("-- ")
     }
 
+    /// The streams that it reads, of person, auction, bid and side_input.
+    pub fn reads(&self) -> Vec<&'static str> {
+        let mut words = self.sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('));
+        let mut read = Vec::new();
+        while let Some(word) = words.next() {
+            let called = word.split_once('(').filter(|(function, _)| ["TUMBLE", "HOP", "SESSION"].contains(function));
+            let name = match (word, called) {
+                ("FROM" | "JOIN", _) => words.clone().next().unwrap_or_default(),
+                (_, Some((_, table))) => table,
+                _ => continue,
+            };
+            if let Some(stream) = ["person", "auction", "bid", "side_input"].into_iter().find(|s| *s == name)
+                && !read.contains(&stream)
+            {
+                read.push(stream);
+            }
+        }
+        read
+    }
+
     /// Whether it reads through TUMBLE, HOP or SESSION.
     pub fn has_windows(&self) -> bool {
         ["TUMBLE(", "HOP(", "SESSION("].iter().any(|function| self.sql.contains(function))
     }
 }
+
+/// The statements that make the four streams which the queries read, each ending in a semicolon.
+pub const STREAMS: &str = include_str!("../streams.sql");
 
 macro_rules! query {
     ($number:literal) => {
@@ -68,6 +91,22 @@ mod tests {
         for (i, query) in QUERIES.iter().enumerate() {
             assert_eq!(usize::from(query.number), i);
             assert!(query.sql.starts_with("-- ") && query.question().ends_with('.'), "{}", query.name());
+        }
+    }
+
+    #[test]
+    fn queries_name_the_streams_that_they_read() {
+        let reads: Vec<String> = QUERIES.iter().map(|q| q.reads().join(" ")).collect();
+        for (number, query) in reads.iter().enumerate() {
+            let expected = match number {
+                3 | 8 => "person auction",
+                4 | 6 | 9 => "auction bid",
+                20 => "bid auction",
+                13 => "bid side_input",
+                _ => "bid",
+            };
+            let sorted = |text: &str| text.split(' ').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(sorted(query), sorted(expected), "q{number}");
         }
     }
 
