@@ -14,7 +14,7 @@ use datafusion::logical_expr::LogicalPlan;
 use parking_lot::{Mutex, RwLock};
 
 use crate::Result;
-use crate::arrangement::{Arrangement, Memory, Snapshot};
+use crate::arrangement::{Arrangement, Goes, Memory, Snapshot};
 use crate::compile::{CompileOptions, Compiler, InputKind, ViewInput, detached, refuse, stable};
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
@@ -84,7 +84,12 @@ impl Dataflow {
         let clock = Clock::new(&inputs, &state)?;
         let schema: SchemaRef = Arc::new(root.schema.as_arrow().clone());
         let key_columns = root.key.clone().unwrap_or_default();
-        let rows = Arrangement::new(Arc::clone(&schema), Key::of_columns(&schema, &key_columns)?, !root.grows)?;
+        let goes = match &root.key {
+            Some(_) => Goes::ByKey,
+            None if root.grows => Goes::Never,
+            None => Goes::ByContent,
+        };
+        let rows = Arrangement::new(Arc::clone(&schema), Key::of_columns(&schema, &key_columns)?, goes)?;
         let mut flow = Self {
             root: root.node,
             inputs,

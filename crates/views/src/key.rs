@@ -67,6 +67,8 @@ impl EncodedRows {
 pub(crate) struct Key {
     parts: Vec<Vec<usize>>,
     encoder: RowEncoder,
+    /// The length of its bytes, where that is always the same.
+    width: Option<usize>,
 }
 
 impl Key {
@@ -78,6 +80,7 @@ impl Key {
     /// A key of parts.
     pub(crate) fn of_parts(schema: &SchemaRef, parts: Vec<Vec<usize>>) -> Result<Self> {
         let types: Vec<DataType> = parts.iter().map(|p| schema.field(p[0]).data_type().clone()).collect();
+        let width = types.iter().map(encoded_width).sum();
         let encoder = RowEncoder::new(types).map_err(|_| {
             let names: Vec<&str> = parts.iter().map(|p| schema.field(p[0]).name().as_str()).collect();
             Error::not_incremental(
@@ -85,7 +88,12 @@ impl Key {
                 "a column of this type has no order; cast it to text",
             )
         })?;
-        Ok(Self { parts, encoder })
+        Ok(Self { parts, encoder, width })
+    }
+
+    /// The length of its bytes, where that is always the same.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.width
     }
 
     /// The columns of the first choice.
@@ -121,6 +129,14 @@ impl Key {
             }
         }
         nulls
+    }
+}
+
+/// The bytes of any value of a type, if that is one number.
+fn encoded_width(of: &DataType) -> Option<usize> {
+    match of {
+        DataType::Boolean => Some(2),
+        other => other.primitive_width().map(|width| width + 1),
     }
 }
 

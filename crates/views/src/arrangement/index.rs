@@ -1,125 +1,185 @@
-//! Owns the two indexes of an arrangement: from a key to its rows, and from a row's content to its number.
+//! Owns what an arrangement finds rows by: fingerprints of keys and of whole rows.
+//!
+//! A fingerprint is the key itself where keys have one length of at most 12 bytes. Others are hashed twice with numbers
+//! that each process chooses by chance: polynomials modulo 2^61 - 1, so that two keys of n bytes have one fingerprint
+//! in less than n² of 2^100 processes, whoever chose the keys. Equal fingerprints count as equal keys.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use twox_hash::XxHash64;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
-/// The end of a chain of rows.
-pub(super) const NO_ROW: u32 = u32::MAX;
+use super::table::{NO_ROW, Print, Table};
+use crate::key::EncodedRows;
 
-/// What is known of a key.
+/// Bytes of keys that are their own fingerprints.
+pub(super) const EXACT: usize = 12;
+
+const PRIME: u64 = (1 << 61) - 1;
+
+/// Chosen once per process.
+struct Chance {
+    bases: [u64; 2],
+    mix: [u64; 2],
+}
+
+fn chance() -> &'static Chance {
+    static CHANCE: OnceLock<Chance> = OnceLock::new();
+    CHANCE.get_or_init(|| {
+        let state = RandomState::new();
+        let number = |n: u64| state.hash_one(n);
+        Chance { bases: [1, 2].map(|n| number(n) % PRIME), mix: [3, 4].map(number) }
+    })
+}
+
+/// What tells these rows apart. `exact`: they have one length of at most [`EXACT`] bytes.
+pub(super) fn prints<'k>(rows: impl Iterator<Item = &'k [u8]>, exact: bool) -> Vec<Print> {
+    let chance = chance();
+    let words = |row: &[u8]| if exact { padded(row) } else { hashed(row, chance) };
+    rows.map(|row| {
+        let words = words(row);
+        Print { words, hash: spread(words, chance) }
+    })
+    .collect()
+}
+
+fn padded(row: &[u8]) -> [u32; 3] {
+    debug_assert!(row.len() <= EXACT, "the key said that it is short");
+    let mut bytes = [0; EXACT];
+    bytes[..row.len()].copy_from_slice(row);
+    let (words, _) = bytes.as_chunks::<4>();
+    [0, 1, 2].map(|n| u32::from_le_bytes(words[n]))
+}
+
+fn hashed(row: &[u8], chance: &Chance) -> [u32; 3] {
+    let mut sums = chance.bases.map(|base| reduced(u128::from(row.len() as u64 + 1) * u128::from(base)));
+    let (blocks, rest) = row.as_chunks::<7>();
+    let mut last = [0; 7];
+    last[..rest.len()].copy_from_slice(rest);
+    for block in blocks.iter().chain([&last]) {
+        let [a, b, c, d, e, f, g] = *block;
+        let block = u64::from_le_bytes([a, b, c, d, e, f, g, 0]);
+        for (sum, base) in sums.iter_mut().zip(chance.bases) {
+            *sum = reduced(u128::from(*sum + block) * u128::from(base));
+        }
+    }
+    [sums[0] as u32, (sums[0] >> 32) as u32, sums[1] as u32]
+}
+
+/// Modulo [`PRIME`].
+fn reduced(product: u128) -> u64 {
+    let sum = (product as u64 & PRIME) + (product >> 61) as u64;
+    let sum = (sum & PRIME) + (sum >> 61);
+    if sum >= PRIME { sum - PRIME } else { sum }
+}
+
+fn spread(words: [u32; 3], chance: &Chance) -> u64 {
+    let low = u64::from(words[0]) | u64::from(words[1]) << 32;
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let first = fold(low ^ chance.mix[0], 0x9e37_79b9_7f4a_7c15);
+    fold(first ^ u64::from(words[2]) ^ chance.mix[1], 0xd6e8_feb8_6659_fd93)
+}
+
+/// The place in a table of what [`prints`] made.
+pub(super) fn place(words: [u32; 3]) -> u64 {
+    spread(words, chance())
+}
+
+/// An empty table of what [`prints`] makes.
+pub(super) fn table() -> Table {
+    Table::new(place)
+}
+
+/// What tells whole rows apart.
+pub(super) fn content_prints(rows: &EncodedRows) -> Vec<Print> {
+    prints(rows.iter(), false)
+}
+
+/// The neighbours of a row in its chain.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Slot {
-    hash: u64,
-    begin: usize,
-    len: u32,
-    /// The newest row; others follow by `next`.
-    pub(super) first: u32,
-    /// Living rows under it.
-    pub(super) rows: u32,
+pub(super) struct Link {
+    pub(super) older: u32,
+    pub(super) newer: u32,
 }
 
-/// Keys and the newest row of each.
+/// Rows of one key, or of one content, from the newest to the oldest.
 #[derive(Debug, Default)]
-pub(super) struct KeyIndex {
-    table: HashTable<u32>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    bytes: Vec<u8>,
+pub(super) struct Chains {
+    links: Vec<Link>,
 }
 
-fn key_of<'a>(bytes: &'a [u8], slot: &Slot) -> &'a [u8] {
-    &bytes[slot.begin..slot.begin + slot.len as usize]
-}
-
-impl KeyIndex {
+impl Chains {
     pub(super) fn bytes(&self) -> usize {
-        self.table.capacity() * 5 + self.slots.capacity() * size_of::<Slot>() + self.bytes.capacity()
+        self.links.capacity() * size_of::<Link>()
     }
 
-    /// The key's slot, made if it is not there.
-    pub(super) fn enter(&mut self, key: &[u8]) -> &mut Slot {
-        let hash = XxHash64::oneshot(0, key);
-        let (slots, bytes) = (&mut self.slots, &mut self.bytes);
-        let same = |n: &u32| {
-            let slot = &slots[*n as usize];
-            slot.hash == hash && key_of(bytes, slot) == key
-        };
-        let n = match self.table.entry(hash, same, |n| slots[*n as usize].hash) {
-            Entry::Occupied(found) => *found.get(),
-            Entry::Vacant(room) => {
-                let slot = Slot { hash, begin: bytes.len(), len: key.len() as u32, first: NO_ROW, rows: 0 };
-                let n = self.free.pop().unwrap_or(slots.len() as u32);
-                room.insert(n);
-                bytes.extend_from_slice(key);
-                if n as usize == slots.len() {
-                    slots.push(slot);
-                } else {
-                    slots[n as usize] = slot;
-                }
-                n
-            }
-        };
-        &mut self.slots[n as usize]
+    /// Makes room for rows up to this number.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.links.resize(rows, Link { older: NO_ROW, newer: NO_ROW });
     }
 
-    /// The newest row under a key, or [`NO_ROW`].
-    pub(super) fn first(&self, key: &[u8]) -> u32 {
-        let hash = XxHash64::oneshot(0, key);
-        self.table.find(hash, |n| self.is(*n, hash, key)).map_or(NO_ROW, |n| self.slots[*n as usize].first)
+    pub(super) fn clear(&mut self) {
+        self.links = Vec::new();
     }
 
-    /// Forgets a key; gives its newest row, or [`NO_ROW`].
-    pub(super) fn leave(&mut self, key: &[u8]) -> u32 {
-        let hash = XxHash64::oneshot(0, key);
-        let (slots, bytes) = (&self.slots, &self.bytes);
-        let same = |n: &u32| slots[*n as usize].hash == hash && key_of(bytes, &slots[*n as usize]) == key;
-        let Ok(found) = self.table.find_entry(hash, same) else { return NO_ROW };
-        let (n, _) = found.remove();
-        self.free.push(n);
-        self.slots[n as usize].first
-    }
-
-    /// One row under the key is gone; the last one takes the key along.
-    pub(super) fn one_less(&mut self, key: &[u8]) {
-        let slot = self.enter(key);
-        slot.rows = slot.rows.saturating_sub(1);
-        if slot.rows == 0 {
-            self.leave(key);
+    /// Puts a row before the newest one of a chain, or of none.
+    pub(super) fn push(&mut self, row: u32, newest: u32) {
+        self.links[row as usize] = Link { older: newest, newer: NO_ROW };
+        if newest != NO_ROW {
+            self.links[newest as usize].newer = row;
         }
     }
 
-    fn is(&self, n: u32, hash: u64, key: &[u8]) -> bool {
-        let slot = &self.slots[n as usize];
-        slot.hash == hash && key_of(&self.bytes, slot) == key
-    }
-}
-
-/// Row numbers by the hash of the whole row.
-#[derive(Debug, Default)]
-pub(super) struct RowIndex {
-    table: HashTable<(u64, u32)>,
-}
-
-impl RowIndex {
-    pub(super) fn bytes(&self) -> usize {
-        self.table.capacity() * 17
+    /// The row before one.
+    pub(super) fn older(&self, row: u32) -> u32 {
+        self.links[row as usize].older
     }
 
-    pub(super) fn insert(&mut self, row: &[u8], number: u32) {
-        let hash = XxHash64::oneshot(1, row);
-        self.table.insert_unique(hash, (hash, number), |entry| entry.0);
-    }
-
-    /// Takes out a row of that content that is `live`.
-    pub(super) fn take(&mut self, row: &[u8], live: impl Fn(u32) -> bool) -> Option<u32> {
-        let hash = XxHash64::oneshot(1, row);
-        loop {
-            let entry = self.table.find_entry(hash, |(h, _)| *h == hash).ok()?;
-            let ((_, number), _) = entry.remove();
-            if live(number) {
-                return Some(number);
-            }
+    /// Takes a row out of its chain. Gives what is the newest then, if that changes; [`NO_ROW`] when none is left.
+    pub(super) fn unlink(&mut self, row: u32) -> Option<u32> {
+        let Link { older, newer } = self.links[row as usize];
+        if older != NO_ROW {
+            self.links[older as usize].newer = newer;
         }
+        if newer == NO_ROW {
+            return Some(older);
+        }
+        self.links[newer as usize].older = older;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn different_keys_have_different_fingerprints() {
+        let mut keys: Vec<Vec<u8>> = (0..40).flat_map(|n| [vec![0; n], vec![1; n], vec![255; n]]).collect();
+        keys.extend((0..20_000u32).map(|n| format!("key {n} of some length").into_bytes()));
+        keys.extend((0..20_000u64).map(|n| n.to_be_bytes().repeat(3)));
+        let keys: HashSet<Vec<u8>> = keys.into_iter().collect();
+        let seen: HashSet<[u32; 3]> = prints(keys.iter().map(Vec::as_slice), false).iter().map(|p| p.words).collect();
+        assert_eq!(seen.len(), keys.len());
+    }
+
+    #[test]
+    fn short_keys_are_their_own_fingerprints_and_spread_over_the_places() {
+        let keys: Vec<[u8; 9]> = (0..4096u64)
+            .map(|n| {
+                let mut key = [1; 9];
+                key[1..].copy_from_slice(&n.to_be_bytes());
+                key
+            })
+            .collect();
+        let made = prints(keys.iter().map(|key| key.as_slice()), true);
+        assert_eq!(made.iter().map(|p| p.words).collect::<HashSet<_>>().len(), keys.len());
+        let places: HashSet<u64> = made.iter().map(|p| p.hash >> 52).collect();
+        // Balls into as many bins leave 1/e of them empty.
+        assert!((2400..2800).contains(&places.len()), "{}", places.len());
     }
 }

@@ -1,21 +1,23 @@
 //! Owns an arrangement: rows kept under a key, in columns.
 //!
 //! ```text
-//! index   key bytes ──► slot: first row, number of rows
+//! index   fingerprint of a key ──► its newest row
 //! rows        0    1    2    3    4    5    6  …        numbered as they come
-//! next        -    -    0    -    1    2    -            the row before it under the same key
+//! chains      -    -    0    -    1    2    -            the row before it under the same key, and the one after
 //! live        1    0    1    1    1    1    1            dead rows wait for compaction
 //! pieces   [ batch of 0..4      ][ 4..6    ][ 6 ]        Arrow batches; small ones are merged
 //! ```
 //!
-//! A row that comes twice is kept twice. A row that goes is looked up by its whole content (`whole`, kept only where
-//! rows can go) and marked dead; when more rows are dead than alive, the living ones are copied together. Batches are
+//! Where no two rows have one key, a row that goes is found by its key, and there are no chains. Elsewhere a row that
+//! comes twice is kept twice, and one that goes is looked up by its whole content (`contents`, kept only where rows can
+//! go). A row that went is marked dead; when more rows are dead than alive, the living ones are copied together. Batches are
 //! never changed once they are there, so a snapshot costs the copy of one bit per row.
 
 mod index;
 mod piece;
 mod pieces;
 mod save;
+mod table;
 
 use std::sync::Arc;
 
@@ -27,27 +29,87 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use crate::delta::{rows_of, weights_of};
 use crate::key::{EncodedRows, Key, RowEncoder};
 use crate::{Error, Result};
-use index::{KeyIndex, NO_ROW, RowIndex};
+use index::{Chains, EXACT, content_prints, prints, table};
 pub(crate) use piece::{Memory, Piece};
 use pieces::{PIECE_ROWS, Pieces};
 use save::Unsaved;
+pub(crate) use table::NO_ROW;
+use table::{Print, Table};
 
 /// Dead rows that are not worth a compaction.
 const FEW_DEAD: usize = 4096;
+
+/// How rows go one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goes {
+    /// Not at all: only whole keys do.
+    Never,
+    /// No two rows have one key, and whichever row is under it goes.
+    ByKey,
+    /// By all of their columns.
+    ByContent,
+}
 
 /// Rows under a key.
 #[derive(Debug)]
 pub(crate) struct Arrangement {
     key: Key,
+    goes: Goes,
     pieces: Pieces,
-    index: KeyIndex,
-    next: Vec<u32>,
+    /// The newest row under each key.
+    index: Table,
+    /// The other rows of a key; empty where no two rows have one.
+    chains: Chains,
     live: Vec<u64>,
     live_rows: usize,
-    /// Finds a row by its content; absent where rows never go one by one.
-    whole: Option<(RowEncoder, RowIndex)>,
+    /// Present where rows go by their content.
+    contents: Option<Contents>,
     /// What differs from the last checkpoint.
     unsaved: Unsaved,
+}
+
+/// Finds rows by all of their columns.
+#[derive(Debug)]
+struct Contents {
+    encoder: RowEncoder,
+    /// The newest of equal rows.
+    index: Table,
+    chains: Chains,
+}
+
+impl Contents {
+    fn new(schema: &SchemaRef) -> Result<Self> {
+        let types = schema.fields().iter().map(|f| f.data_type().clone());
+        let encoder = RowEncoder::new(types).map_err(|_| {
+            Error::not_incremental(
+                "a row that can change",
+                "it has a column of a type without an order (a map or a union); cast it to text",
+            )
+        })?;
+        Ok(Self { encoder, index: table(), chains: Chains::default() })
+    }
+
+    fn prints(&self, rows: &RecordBatch) -> Result<Vec<Print>> {
+        Ok(content_prints(&self.encoder.encode(rows.columns(), rows.num_rows())?))
+    }
+
+    fn insert(&mut self, print: &Print, row: u32) {
+        let before = self.index.put(print, row);
+        self.chains.push(row, before);
+    }
+
+    /// Takes out the newest row of that content.
+    fn take(&mut self, print: &Print) -> Option<u32> {
+        let row = self.index.find(print);
+        if row == NO_ROW {
+            return None;
+        }
+        match self.chains.unlink(row) {
+            Some(NO_ROW) | None => self.index.remove(print),
+            Some(older) => self.index.put(print, older),
+        };
+        Some(row)
+    }
 }
 
 /// Rows found: `rows[i]` lies under the key of probe row `probe[i]`.
@@ -58,28 +120,18 @@ pub(crate) struct Found {
 }
 
 impl Arrangement {
-    /// An empty arrangement. `retracts`: whether rows can go one by one.
-    pub(crate) fn new(schema: SchemaRef, key: Key, retracts: bool) -> Result<Self> {
-        let whole = if retracts {
-            let types = schema.fields().iter().map(|f| f.data_type().clone());
-            let encoder = RowEncoder::new(types).map_err(|_| {
-                Error::not_incremental(
-                    "a row that can change",
-                    "it has a column of a type without an order (a map or a union); cast it to text",
-                )
-            })?;
-            Some((encoder, RowIndex::default()))
-        } else {
-            None
-        };
+    /// An empty arrangement.
+    pub(crate) fn new(schema: SchemaRef, key: Key, goes: Goes) -> Result<Self> {
+        let contents = if goes == Goes::ByContent { Some(Contents::new(&schema)?) } else { None };
         Ok(Self {
             key,
+            goes,
             pieces: Pieces::new(schema),
-            index: KeyIndex::default(),
-            next: Vec::new(),
+            index: table(),
+            chains: Chains::default(),
             live: Vec::new(),
             live_rows: 0,
-            whole,
+            contents,
             unsaved: Unsaved::default(),
         })
     }
@@ -92,14 +144,18 @@ impl Arrangement {
         &self.key
     }
 
-    /// The columns, those of the key, and whether rows can go one by one.
+    /// The columns, those of the key, and how rows go.
     pub(crate) fn describe(&self) -> String {
         let columns = self.schema().fields().iter().map(|f| {
             let null = if f.is_nullable() { "" } else { " not null" };
             format!("{} {}{null}", f.name(), f.data_type())
         });
         let columns = columns.collect::<Vec<_>>().join(", ");
-        let goes = if self.whole.is_some() { "; rows go" } else { "" };
+        let goes = match self.goes {
+            Goes::Never => "",
+            Goes::ByKey => "; rows go by key",
+            Goes::ByContent => "; rows go",
+        };
         format!("{columns}; {}{goes}", self.key.describe())
     }
 
@@ -115,8 +171,8 @@ impl Arrangement {
 
     /// Bytes in memory, about, without those of the rows: these can't leave it.
     pub(crate) fn index_bytes(&self) -> usize {
-        let whole = self.whole.as_ref().map_or(0, |(_, index)| index.bytes());
-        self.index.bytes() + self.next.len() * 4 + self.live.len() * 8 + whole
+        let contents = self.contents.as_ref().map_or(0, |c| c.index.bytes() + c.chains.bytes());
+        self.index.bytes() + self.chains.bytes() + self.live.len() * 8 + contents
     }
 
     /// Gives it its place in a dataflow, before it has rows.
@@ -144,63 +200,68 @@ impl Arrangement {
         let goes: BooleanArray = weights.values().iter().map(|w| Some(*w < 0)).collect();
         let gone = filter_record_batch(&rows, &goes)?;
         let times: Vec<i64> = weights.values().iter().filter(|w| **w < 0).map(|w| -w).collect();
-        self.remove(&gone, &times)?;
         let comes: BooleanArray = weights.values().iter().map(|w| Some(*w > 0)).collect();
-        let repeated = crate::delta::repeated(&filter_record_batch(delta, &comes)?)?;
-        self.insert(repeated)
+        let come = crate::delta::repeated(&filter_record_batch(delta, &comes)?)?;
+        match self.goes {
+            Goes::Never if gone.num_rows() > 0 => Err(state("a row goes where none can")),
+            Goes::Never => self.insert(come),
+            Goes::ByKey => self.change_by_key(&gone, &times, come),
+            Goes::ByContent => {
+                self.remove(&gone, &times)?;
+                self.insert(come)
+            }
+        }
     }
 
     /// Adds rows.
     pub(crate) fn insert(&mut self, rows: RecordBatch) -> Result<()> {
-        if rows.num_rows() == 0 {
-            return Ok(());
+        if self.goes == Goes::ByKey {
+            return self.change_by_key(&rows.slice(0, 0), &[], rows);
         }
         let keys = self.key.encode(&rows)?;
+        let keys = self.prints(keys.iter());
+        let contents = match &self.contents {
+            Some(contents) => contents.prints(&rows)?,
+            None => Vec::new(),
+        };
         let base = self.begin(&rows)?;
-        for i in 0..rows.num_rows() {
-            let id = base + i as u32;
-            let slot = self.index.enter(keys.row(i));
-            self.next[id as usize] = slot.first;
-            slot.first = id;
-            slot.rows += 1;
+        for (i, before) in self.index.put_each(&keys, base).into_iter().enumerate() {
+            self.chains.push(base + i as u32, before);
         }
-        self.live_rows += rows.num_rows();
-        self.pieces.push(rows)?;
-        self.compact_if_due()
+        if let Some(kept) = &mut self.contents {
+            contents.iter().enumerate().for_each(|(i, print)| kept.insert(print, base + i as u32));
+        }
+        self.end(rows)
     }
 
-    /// Puts one row under each key, in place of what was there. No key may come twice.
-    pub(crate) fn replace(&mut self, rows: RecordBatch) -> Result<()> {
-        if rows.num_rows() == 0 {
-            return Ok(());
-        }
-        let keys = self.key.encode(&rows)?;
+    /// Puts one row under each key, in place of what was there. No key may come twice. Only where rows go by key.
+    pub(crate) fn replace(&mut self, keys: &EncodedRows, rows: RecordBatch) -> Result<()> {
+        debug_assert!(self.goes == Goes::ByKey && keys.len() == rows.num_rows(), "one row per key");
+        let keys = self.prints(keys.iter());
         let base = self.begin(&rows)?;
-        for i in 0..rows.num_rows() {
-            let id = base + i as u32;
-            let slot = self.index.enter(keys.row(i));
-            let mut old = std::mem::replace(&mut slot.first, id);
-            slot.rows = 1;
-            while old != NO_ROW {
-                self.live_rows -= usize::from(clear(&mut self.live, old));
-                self.unsaved.row(old);
-                old = self.next[old as usize];
+        for before in self.index.put_each(&keys, base) {
+            if before != NO_ROW {
+                self.dies(before);
             }
         }
-        self.live_rows += rows.num_rows();
-        self.pieces.push(rows)?;
-        self.compact_if_due()
+        self.end(rows)
     }
 
     /// Takes away every row under these keys.
     pub(crate) fn clear_keys<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Result<()> {
-        for key in keys {
-            let mut row = self.index.leave(key);
+        let mut gone = Vec::new();
+        for print in self.prints(keys) {
+            let mut row = self.index.remove(&print);
             while row != NO_ROW {
-                self.live_rows -= usize::from(clear(&mut self.live, row));
-                self.unsaved.row(row);
-                row = self.next[row as usize];
+                self.dies(row);
+                gone.push(row);
+                row = self.before(row);
             }
+        }
+        if let Some(contents) = &mut self.contents {
+            // Equal rows have one key: all of them go.
+            let prints = contents.prints(&self.pieces.gather(&gone)?)?;
+            prints.iter().for_each(|print| _ = contents.index.remove(print));
         }
         self.compact_if_due()
     }
@@ -234,19 +295,23 @@ impl Arrangement {
     /// [`Arrangement::find`] for encoded keys, one by one.
     pub(crate) fn find_keys<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Found {
         let mut found = Found::default();
-        for (i, key) in keys.enumerate() {
+        for (i, newest) in self.index.find_each(&self.prints(keys)).into_iter().enumerate() {
             let begin = found.rows.len();
-            let mut row = self.index.first(key);
+            let mut row = newest;
             while row != NO_ROW {
-                if is_set(&self.live, row) {
-                    found.rows.push(row);
-                    found.probe.push(i as u32);
-                }
-                row = self.next[row as usize];
+                found.rows.push(row);
+                found.probe.push(i as u32);
+                row = self.before(row);
             }
             found.rows[begin..].reverse();
         }
         found
+    }
+
+    /// The row under each key, or [`NO_ROW`]. Only where rows go by key.
+    pub(crate) fn find_one_each(&self, keys: &EncodedRows) -> Vec<u32> {
+        debug_assert!(self.goes == Goes::ByKey, "a key has one row");
+        self.index.find_each(&self.prints(keys.iter()))
     }
 
     /// The rows of these numbers.
@@ -264,70 +329,113 @@ impl Arrangement {
         Snapshot { schema: Arc::clone(self.schema()), pieces: self.pieces.list().to_vec(), live: self.live.clone() }
     }
 
+    /// The row before one under the same key.
+    fn before(&self, row: u32) -> u32 {
+        if self.goes == Goes::ByKey { NO_ROW } else { self.chains.older(row) }
+    }
+
+    fn prints<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Print> {
+        prints(keys, self.key.width().is_some_and(|width| width <= EXACT))
+    }
+
     /// Makes room for rows that are about to be pushed; gives the number of the first.
     fn begin(&mut self, rows: &RecordBatch) -> Result<u32> {
-        let base = self.next.len();
+        let base = self.pieces.rows() as usize;
         let end = base + rows.num_rows();
         if end >= NO_ROW as usize {
-            return Err(Error::State {
-                node: "an arrangement".into(),
-                reason: "it has more than 4 billion rows".into(),
-            });
+            return Err(state("it has more than 4 billion rows"));
         }
-        self.next.resize(end, NO_ROW);
-        self.live.resize(end.div_ceil(64), 0);
+        self.make_room(end);
         (base..end).for_each(|row| set(&mut self.live, row as u32));
+        self.live_rows += rows.num_rows();
         self.unsaved.rows(base, end);
-        if let Some((encoder, index)) = &mut self.whole {
-            let bytes = encoder.encode(rows.columns(), rows.num_rows())?;
-            (0..rows.num_rows()).for_each(|i| index.insert(bytes.row(i), (base + i) as u32));
-        }
         Ok(base as u32)
     }
 
-    fn remove(&mut self, rows: &RecordBatch, times: &[i64]) -> Result<()> {
-        if rows.num_rows() == 0 {
-            return Ok(());
+    /// Makes room for rows up to this number.
+    fn make_room(&mut self, end: usize) {
+        self.live.resize(self.live.len().max(end.div_ceil(64)), 0);
+        if self.goes != Goes::ByKey {
+            self.chains.reserve(end);
         }
-        let Some((encoder, index)) = &mut self.whole else {
-            return Err(Error::State { node: "an arrangement".into(), reason: "a row goes where none can".into() });
-        };
-        let wanted = encoder.encode(rows.columns(), rows.num_rows())?;
-        let keys = self.key.encode(rows)?;
-        // Candidates by hash, then compared by content.
-        let mut candidates: Vec<(u32, u32)> = Vec::new();
+        if let Some(contents) = &mut self.contents {
+            contents.chains.reserve(end);
+        }
+    }
+
+    /// Keeps rows that [`Arrangement::begin`] made room for.
+    fn end(&mut self, rows: RecordBatch) -> Result<()> {
+        if rows.num_rows() > 0 {
+            self.pieces.push(rows)?;
+        }
+        self.compact_if_due()
+    }
+
+    fn dies(&mut self, row: u32) {
+        self.live_rows -= usize::from(clear(&mut self.live, row));
+        self.unsaved.row(row);
+    }
+
+    /// Rows that go, and that come, where no two have one key.
+    fn change_by_key(&mut self, gone: &RecordBatch, times: &[i64], come: RecordBatch) -> Result<()> {
+        let going = self.prints(self.key.encode(gone)?.iter());
+        let coming = self.prints(self.key.encode(&come)?.iter());
+        let found = self.index.find_each(&going);
+        for (i, row) in found.iter().enumerate() {
+            // A row that goes twice is dead the second time.
+            if *row == NO_ROW || times[i] != 1 || !is_set(&self.live, *row) {
+                return Err(missing(gone, i));
+            }
+            self.dies(*row);
+        }
+        let base = self.begin(&come)?;
+        for (i, before) in self.index.put_each(&coming, base).into_iter().enumerate() {
+            if before != NO_ROW && is_set(&self.live, before) {
+                return Err(state(format!("two rows have one key, the second is\n{}", shown(&come, i))));
+            }
+        }
+        for (print, row) in going.iter().zip(found) {
+            if self.index.find(print) == row {
+                self.index.remove(print);
+            }
+        }
+        self.end(come)
+    }
+
+    fn remove(&mut self, rows: &RecordBatch, times: &[i64]) -> Result<()> {
+        let Some(contents) = &mut self.contents else { return Ok(()) };
+        let wanted = contents.prints(rows)?;
+        let mut gone: Vec<(u32, u32)> = Vec::new();
         for (i, times) in times.iter().enumerate() {
             for _ in 0..*times {
-                match index.take(wanted.row(i), |row| is_set(&self.live, row)) {
-                    Some(row) => candidates.push((i as u32, row)),
-                    None => return Err(missing(rows, i)),
-                }
+                let row = contents.take(&wanted[i]).ok_or_else(|| missing(rows, i))?;
+                gone.push((i as u32, row));
             }
         }
-        let found = self.pieces.gather(&candidates.iter().map(|c| c.1).collect::<Vec<_>>())?;
-        let found = encoder.encode(found.columns(), found.num_rows())?;
-        for (n, (i, row)) in candidates.iter().enumerate() {
-            if found.row(n) != wanted.row(*i as usize) {
-                return Err(missing(rows, *i as usize));
+        let keys = self.prints(self.key.encode(rows)?.iter());
+        for (i, row) in gone {
+            self.dies(row);
+            let key = &keys[i as usize];
+            match self.chains.unlink(row) {
+                None => {}
+                Some(NO_ROW) => _ = self.index.remove(key),
+                Some(newest) => _ = self.index.put(key, newest),
             }
-            clear(&mut self.live, *row);
-            self.unsaved.row(*row);
-            self.live_rows -= 1;
-            self.index.one_less(keys.row(*i as usize));
         }
         self.compact_if_due()
     }
 
     fn compact_if_due(&mut self) -> Result<()> {
-        let dead = self.next.len() - self.live_rows;
+        let dead = self.pieces.rows() as usize - self.live_rows;
         if dead <= self.live_rows + FEW_DEAD {
             return Ok(());
         }
         self.live_rows = 0;
-        self.next = Vec::new();
-        self.index = KeyIndex::default();
-        if let Some((_, index)) = &mut self.whole {
-            *index = RowIndex::default();
+        self.index = table();
+        self.chains.clear();
+        if let Some(contents) = &mut self.contents {
+            contents.index = table();
+            contents.chains.clear();
         }
         self.unsaved.all();
         let bits = Buffer::from_vec(std::mem::take(&mut self.live));
@@ -360,10 +468,17 @@ impl Arrangement {
     }
 }
 
+fn state(reason: impl Into<String>) -> Error {
+    Error::State { node: "an arrangement".into(), reason: reason.into() }
+}
+
 fn missing(rows: &RecordBatch, i: usize) -> Error {
+    state(format!("a row goes that is not there:\n{}", shown(rows, i)))
+}
+
+fn shown(rows: &RecordBatch, i: usize) -> String {
     let row = arrow::util::pretty::pretty_format_batches(&[rows.slice(i, 1)]).map(|t| t.to_string());
-    let reason = format!("a row goes that is not there:\n{}", row.unwrap_or_default());
-    Error::State { node: "an arrangement".into(), reason }
+    row.unwrap_or_default()
 }
 
 fn is_set(bits: &[u64], row: u32) -> bool {

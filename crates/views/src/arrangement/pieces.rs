@@ -55,6 +55,11 @@ impl Pieces {
         self.list.iter().map(|(_, piece)| piece.bytes()).sum()
     }
 
+    /// Rows in all pieces: the number of the next one.
+    pub(super) fn rows(&self) -> u32 {
+        self.rows
+    }
+
     pub(super) fn list(&self) -> &[(u32, Arc<Piece>)] {
         &self.list
     }

@@ -21,7 +21,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::piece::{Piece, decode};
-use super::{Arrangement, is_set};
+use super::{Arrangement, Goes, is_set};
 use crate::store::{Change, StateStore};
 use crate::{Error, Result};
 
@@ -149,7 +149,7 @@ impl Arrangement {
 
     fn list(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(HEAD + ENTRY * self.pieces.list().len());
-        for number in [self.next.len() as u64, self.live_rows as u64, self.pieces.next_id()] {
+        for number in [u64::from(self.pieces.rows()), self.live_rows as u64, self.pieces.next_id()] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         for (start, piece) in self.pieces.list() {
@@ -171,7 +171,7 @@ impl Arrangement {
             let bytes = store.get(&key)?.ok_or_else(|| unusable(number, format!("piece {} is missing", piece.id)))?;
             let batch = decode(bytes, self.schema())
                 .map_err(|e| unusable(number, format!("piece {} cannot be read: {e}", piece.id)))?;
-            if batch.num_rows() != piece.rows as usize || self.next.len() != piece.start as usize {
+            if batch.num_rows() != piece.rows as usize || self.pieces.rows() != piece.start {
                 return Err(unusable(number, format!("piece {} does not fit its place", piece.id)));
             }
             self.enter(&batch)?;
@@ -182,7 +182,7 @@ impl Arrangement {
                 piece.leave();
             }
         }
-        if self.next.len() as u64 != list.rows || self.live_rows as u64 != list.live_rows {
+        if u64::from(self.pieces.rows()) != list.rows || self.live_rows as u64 != list.live_rows {
             return Err(unusable(number, "rows are missing"));
         }
         self.pieces.reserve_ids(list.next_id);
@@ -214,25 +214,25 @@ impl Arrangement {
 
     /// Makes the living rows of the next piece findable.
     fn enter(&mut self, batch: &RecordBatch) -> Result<()> {
-        let base = self.next.len() as u32;
-        let keys = self.key.encode(batch)?;
-        let contents = match &self.whole {
-            Some((encoder, _)) => Some(encoder.encode(batch.columns(), batch.num_rows())?),
-            None => None,
+        let base = self.pieces.rows();
+        let keys = self.prints(self.key.encode(batch)?.iter());
+        let contents = match &self.contents {
+            Some(contents) => contents.prints(batch)?,
+            None => Vec::new(),
         };
-        self.next.resize(self.next.len() + batch.num_rows(), super::NO_ROW);
-        for i in 0..batch.num_rows() {
+        self.make_room(base as usize + batch.num_rows());
+        for (i, key) in keys.iter().enumerate() {
             let row = base + i as u32;
             if !is_set(&self.live, row) {
                 continue;
             }
-            let slot = self.index.enter(keys.row(i));
-            self.next[row as usize] = slot.first;
-            slot.first = row;
-            slot.rows += 1;
             self.live_rows += 1;
-            if let (Some((_, index)), Some(contents)) = (&mut self.whole, &contents) {
-                index.insert(contents.row(i), row);
+            let before = self.index.put(key, row);
+            if self.goes != Goes::ByKey {
+                self.chains.push(row, before);
+            }
+            if let Some(kept) = &mut self.contents {
+                kept.insert(&contents[i], row);
             }
         }
         Ok(())

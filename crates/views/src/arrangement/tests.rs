@@ -27,10 +27,10 @@ fn rows(batches: &[RecordBatch]) -> Vec<(i64, String)> {
     rows.collect()
 }
 
-fn empty(retracts: bool) -> Arrangement {
+fn empty(goes: Goes) -> Arrangement {
     let schema = batch(&[]).schema();
     let key = Key::of_columns(&schema, &[0]).unwrap();
-    Arrangement::new(schema, key, retracts).unwrap()
+    Arrangement::new(schema, key, goes).unwrap()
 }
 
 /// Random changes of `kept` and of a plain list.
@@ -104,7 +104,7 @@ fn under(kept: &Arrangement, key: i64) -> Vec<(i64, String)> {
 #[test]
 fn rows_come_and_go_as_in_a_plain_list() {
     let mut changes = Changes::new(7, 0);
-    let mut kept = empty(true);
+    let mut kept = empty(Goes::ByContent);
     for round in 0..400 {
         changes.make(&mut kept, round, 60);
         changes.compare(&kept, round);
@@ -125,7 +125,7 @@ fn save(kept: &mut Arrangement, store: &dyn StateStore) {
 fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
     let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
     let limited = || {
-        let mut kept = empty(true);
+        let mut kept = empty(Goes::ByContent);
         kept.place(3, Arc::new(Memory::limited(Arc::clone(&store), 0)));
         kept
     };
@@ -134,12 +134,12 @@ fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
     let mut kept = limited();
     let mut compactions = 0;
     for round in 0..240 {
-        let before = kept.next.len();
+        let before = kept.pieces.rows();
         if round % 80 == 79 {
             changes.purge(&mut kept);
         }
         changes.make(&mut kept, round, 200);
-        compactions += usize::from(kept.next.len() < before);
+        compactions += usize::from(kept.pieces.rows() < before);
         kept.pieces.memory().begin_next(0);
         kept.relieve().unwrap();
         changes.compare(&kept, round);
@@ -163,7 +163,7 @@ fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
 
 #[test]
 fn a_row_that_is_not_there_cannot_go() {
-    let mut kept = empty(true);
+    let mut kept = empty(Goes::ByContent);
     kept.insert(batch(&[(1, "a".into())])).unwrap();
     let gone = with_weights(&batch(&[(1, "b".into())]), Int64Array::from(vec![-1])).unwrap();
     assert!(kept.apply(&gone).unwrap_err().to_string().contains("not there"));
@@ -171,7 +171,7 @@ fn a_row_that_is_not_there_cannot_go() {
 
 #[test]
 fn a_snapshot_stays_as_it_was() {
-    let mut kept = empty(true);
+    let mut kept = empty(Goes::ByContent);
     kept.insert(batch(&[(1, "a".into()), (2, "b".into())])).unwrap();
     let before = kept.snapshot();
     kept.apply(&with_weights(&batch(&[(1, "a".into())]), Int64Array::from(vec![-1])).unwrap()).unwrap();
@@ -181,12 +181,64 @@ fn a_snapshot_stays_as_it_was() {
 
 #[test]
 fn replaced_rows_do_not_pile_up() {
-    let mut kept = empty(false);
+    let mut kept = empty(Goes::ByKey);
     for round in 0..5000 {
-        kept.replace(batch(&[(1, format!("a{round}")), (2, format!("b{round}"))])).unwrap();
+        let rows = batch(&[(1, format!("a{round}")), (2, format!("b{round}"))]);
+        let keys = kept.key().encode(&rows).unwrap();
+        kept.replace(&keys, rows).unwrap();
     }
     assert_eq!(kept.len(), 2);
-    assert!(kept.next.len() < 10_000, "{}", kept.next.len());
+    assert!(kept.pieces.rows() < 10_000, "{}", kept.pieces.rows());
     let probe = kept.key().encode(&batch(&[(2, String::new())])).unwrap();
     assert_eq!(rows(&[kept.rows_under(&probe).unwrap()]), [(2, "b4999".to_owned())]);
+}
+
+#[test]
+fn where_no_two_rows_have_one_key_rows_go_by_it() {
+    let mut random = StdRng::seed_from_u64(9);
+    let mut kept = empty(Goes::ByKey);
+    let mut model: BTreeMap<i64, String> = BTreeMap::new();
+    for round in 0..600 {
+        let mut delta: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        for _ in 0..random.random_range(0..40) {
+            let key = random.random_range(0..300);
+            if delta.keys().any(|(changed, _)| *changed == key) {
+                continue;
+            }
+            let new = random.random_bool(0.6).then(|| format!("t{round}"));
+            if let Some(old) = model.remove(&key) {
+                delta.insert((key, old), -1);
+            }
+            if let Some(new) = new {
+                model.insert(key, new.clone());
+                delta.insert((key, new), 1);
+            }
+        }
+        apply(&mut kept, delta);
+        assert_eq!(kept.len(), model.len());
+    }
+    let keys: Vec<(i64, String)> = (0..300).map(|key| (key, String::new())).collect();
+    let found = kept.find_one_each(&kept.key().encode(&batch(&keys)).unwrap());
+    let there: Vec<u32> = found.iter().copied().filter(|row| *row != NO_ROW).collect();
+    assert_eq!(rows(&[kept.gather(&there).unwrap()]), model.clone().into_iter().collect::<Vec<_>>());
+    let absent: Vec<i64> = (0..300).filter(|key| found[*key as usize] == NO_ROW).collect();
+    assert!(absent.iter().all(|key| !model.contains_key(key)) && absent.len() + model.len() == 300);
+}
+
+#[test]
+fn by_key_too_only_what_is_there_goes_and_no_key_has_two_rows() {
+    let changed = |changes: &[(i64, &str, i64)]| {
+        let mut kept = empty(Goes::ByKey);
+        kept.insert(batch(&[(1, "a".into()), (2, "b".into())])).unwrap();
+        let rows = batch(&changes.iter().map(|c| (c.0, c.1.to_owned())).collect::<Vec<_>>());
+        let weights = Int64Array::from_iter_values(changes.iter().map(|c| c.2));
+        kept.apply(&with_weights(&rows, weights).unwrap()).map(|()| kept.len())
+    };
+    assert_eq!(changed(&[(1, "c", 1), (1, "a", -1), (2, "b", -1), (3, "d", 1)]).unwrap(), 2);
+    for gone in [&[(3, "a", -1)][..], &[(1, "a", -1), (1, "a", -1)], &[(1, "a", -2)]] {
+        assert!(changed(gone).unwrap_err().to_string().contains("not there"), "{gone:?}");
+    }
+    for twice in [&[(1, "c", 1)][..], &[(3, "c", 1), (3, "d", 1)], &[(1, "a", -1), (1, "c", 1), (1, "d", 1)]] {
+        assert!(changed(twice).unwrap_err().to_string().contains("two rows have one key"), "{twice:?}");
+    }
 }

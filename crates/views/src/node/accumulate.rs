@@ -17,7 +17,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use super::rows::run_by_row;
 use super::{Description, Expiry, Node, Turn};
 use crate::Result;
-use crate::arrangement::Arrangement;
+use crate::arrangement::{Arrangement, Goes, NO_ROW};
 use crate::delta::{conform, consolidate, repeated, weighted, weighted_schema};
 use crate::fragment::Fragment;
 use crate::key::Key;
@@ -78,7 +78,7 @@ impl Accumulate {
             reduce: over_states(AggregateMode::PartialReduce)?,
             last: over_states(AggregateMode::Final)?,
             partial: Fragment::of(Arc::new(partial), vec![input]),
-            states: Arrangement::new(state_schema, key, false)?,
+            states: Arrangement::new(state_schema, key, Goes::ByKey)?,
             output: weighted_schema(&output),
             global: keys.is_empty(),
             distinct: aggregates.is_empty(),
@@ -127,7 +127,8 @@ impl Accumulate {
             return Ok(vec![]);
         }
         let keys = self.states.key().encode(&partial)?;
-        let mut old_rows = self.states.find(&keys).rows;
+        let mut old_rows = self.states.find_one_each(&keys);
+        old_rows.retain(|row| *row != NO_ROW);
         old_rows.sort_unstable();
         old_rows.dedup();
         let old = self.states.gather(&old_rows)?;
@@ -135,7 +136,8 @@ impl Accumulate {
         let mut output = self.finish(new.clone(), 1, turn).await?;
         let replaces = old.num_rows() > 0;
         output.extend(self.finish(old, -1, turn).await?);
-        self.states.replace(new)?;
+        let keys = self.states.key().encode(&new)?;
+        self.states.replace(&keys, new)?;
         // Groups whose values are what they were change nothing above.
         if replaces { Ok(vec![consolidate(&self.output, &output)?]) } else { Ok(output) }
     }

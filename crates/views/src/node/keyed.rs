@@ -15,7 +15,7 @@ use hashbrown::HashSet;
 use super::salvage::Salvage;
 use super::{Description, Expiry, Node, Turn};
 use crate::Result;
-use crate::arrangement::Arrangement;
+use crate::arrangement::{Arrangement, Goes};
 use crate::compile::Sealed;
 use crate::delta::{conform, consolidate, repeated, weighted, weighted_schema};
 use crate::fragment::Fragment;
@@ -33,7 +33,8 @@ impl KeyedInput {
     pub(crate) fn new(input: Sealed, keys: Vec<usize>) -> Result<Self> {
         let schema = Arc::new(input.schema.as_arrow().clone());
         let key = Key::of_columns(&schema, &keys)?;
-        let rows = Arrangement::new(schema, key, !input.grows)?;
+        let goes = if input.grows { Goes::Never } else { Goes::ByContent };
+        let rows = Arrangement::new(schema, key, goes)?;
         Ok(Self { node: input.node, rows, grows: input.grows })
     }
 
@@ -82,7 +83,7 @@ impl Keyed {
         prune: Option<usize>,
     ) -> Result<Self> {
         let output = weighted_schema(&schema);
-        let emitted = Arrangement::new(schema, output_key, true)?;
+        let emitted = Arrangement::new(schema, output_key, Goes::ByContent)?;
         Ok(Self {
             label,
             fragment,
