@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
-use millstream_buffer::{Append, Clock, Key, OffsetRange};
+use millstream_buffer::{Append, Appended, Clock, Key, OffsetRange};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, Positions, Stream};
 use twox_hash::XxHash64;
@@ -14,6 +15,9 @@ use twox_hash::XxHash64;
 use crate::engine::{Shared, quarantine_name};
 use crate::stream::{Counters, OpenStream};
 use crate::{Error, Result};
+
+/// How soon a view's rows are offered again to a log that has no room for them.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Decoded rows, before defaults and constraints.
 #[derive(Debug, Clone)]
@@ -231,10 +235,41 @@ impl StreamHandle {
     }
 }
 
-/// Rows that a view could not compute, into quarantine under its name.
-pub(crate) async fn quarantine_rows(shared: &Shared, view: &ObjectName, rows: Vec<QuarantinedRow>) -> Result<()> {
+/// Rows that a view could not compute, into quarantine under its name; with a key that was seen before, none.
+pub(crate) async fn quarantine_rows(
+    shared: &Shared,
+    view: &ObjectName,
+    rows: &[QuarantinedRow],
+    key: Option<String>,
+) -> Result<()> {
     let quarantine = shared.stream(&quarantine_name()?)?;
-    set_aside(&quarantine, view, &rows, None, shared.options.clock.now_us()).await
+    let key = key.map(|key| outbox_key(key, rows.len()));
+    set_aside(&quarantine, view, rows, key, shared.options.clock.now_us()).await
+}
+
+/// Rows of a stream's query, in the stream's schema, to the stream; with a key that was seen before, none.
+pub(crate) async fn append_derived(stream: &OpenStream, rows: &RecordBatch, key: Option<String>) -> Result<()> {
+    let parts = stream.definition().partitioner.split(rows, &stream.round_robin)?;
+    let key = key.map(|key| outbox_key(key, rows.num_rows()));
+    let appended = append_patiently(stream, Append { parts, key }).await?;
+    if !appended.duplicate {
+        Counters::add(&stream.counters.accepted_rows, rows.num_rows() as u64);
+    }
+    Ok(())
+}
+
+fn outbox_key(key: String, rows: usize) -> Key {
+    log_key("outbox", &IdempotencyKey { key, content: rows as u64 }, 0)
+}
+
+/// Appends, waiting for room among the rows that producers have under way: there is nobody to be sent away.
+async fn append_patiently(stream: &OpenStream, append: Append) -> Result<Appended> {
+    loop {
+        match stream.log().append(append.clone()).await {
+            Err(millstream_buffer::Error::Busy { .. }) => tokio::time::sleep(FULL_PAUSE).await,
+            other => return Ok(other?),
+        }
+    }
 }
 
 async fn set_aside(
@@ -246,8 +281,10 @@ async fn set_aside(
 ) -> Result<()> {
     let batch = quarantine_batch(quarantine, object, rows, now_us)?;
     let parts = quarantine.definition().partitioner.split(&batch, &quarantine.round_robin)?;
-    quarantine.log().append(Append { parts, key }).await?;
-    quarantine.counters.accepted_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    let appended = quarantine.log().append(Append { parts, key }).await?;
+    if !appended.duplicate {
+        quarantine.counters.accepted_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct JobState {
     pub(crate) kind: &'static str,
     /// What it does it to.
     pub(crate) object: String,
-    /// `idle`, `running` or `retrying`.
+    /// `idle`, `running`, `retrying` or `stopped`.
     pub(crate) status: &'static str,
     /// When a run last succeeded, µs since 1970.
     pub(crate) last_success_us: Option<i64>,
@@ -90,12 +90,30 @@ impl Job {
         self.update(|state, _| state.status = "idle");
     }
 
+    /// A run that does not end did something: what failed before it is over.
+    pub(crate) fn goes_on(&self) {
+        self.update(|state, now| {
+            state.last_success_us = Some(now);
+            state.failures_in_a_row = 0;
+        });
+    }
+
     /// Returns how many runs in a row have failed.
     pub(crate) fn failed(&self, error: &dyn std::error::Error) -> u64 {
+        tracing::warn!(job = %self.key, error = %crate::error::chain(error), "background task failed, will be tried again");
+        self.set_failed("retrying", error)
+    }
+
+    /// The task failed in a way that trying again does not mend. Returns how many runs in a row have failed.
+    pub(crate) fn stopped(&self, error: &dyn std::error::Error) -> u64 {
+        tracing::warn!(job = %self.key, error = %crate::error::chain(error), "background task stopped");
+        self.set_failed("stopped", error)
+    }
+
+    fn set_failed(&self, status: &'static str, error: &dyn std::error::Error) -> u64 {
         let text = crate::error::chain(error);
-        tracing::warn!(job = %self.key, error = %text, "background task failed, will be tried again");
         self.update(|state, now| {
-            state.status = "retrying";
+            state.status = status;
             state.last_error_us = Some(now);
             state.last_error = Some(text);
             state.failures_in_a_row += 1;

@@ -9,6 +9,7 @@ pub mod ddl;
 mod decimals;
 mod engine;
 mod error;
+mod fault_points;
 mod ingest;
 mod jobs;
 mod live;
@@ -24,6 +25,7 @@ mod views;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};
+pub use fault_points::{FaultPoint, FaultPoints};
 pub use ingest::{Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle};
 pub use live::{ChangeId, ChangedRows, StreamTail, TailEvent, TailRows, TailStart, ViewChanges, ViewEvent, ViewStart};
 pub use sql::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};

@@ -45,6 +45,7 @@ pub struct Dataflow {
     context: Arc<TaskContext>,
     steps: u64,
     grows: bool,
+    taken_back_by: Option<String>,
     progress: Progress,
     memory: Arc<Memory>,
     clock: Clock,
@@ -80,7 +81,7 @@ impl Dataflow {
             false => compiler.compile(&plan).await?,
         };
         let root = compiler.seal(part).await?;
-        let inputs = compiler.inputs;
+        let (inputs, taken_back_by) = (compiler.inputs, compiler.taken_back_by);
         let clock = Clock::new(&inputs, &state)?;
         let schema: SchemaRef = Arc::new(root.schema.as_arrow().clone());
         let key_columns = root.key.clone().unwrap_or_default();
@@ -98,6 +99,7 @@ impl Dataflow {
             context: state.task_ctx(),
             steps: 0,
             grows: root.grows,
+            taken_back_by: taken_back_by.filter(|_| !root.grows),
             progress: Progress::default(),
             memory: Arc::default(),
             clock,
@@ -115,6 +117,17 @@ impl Dataflow {
     /// Whether rows of the answer only ever come.
     pub fn grows(&self) -> bool {
         self.grows
+    }
+
+    /// The first operator that takes back rows it gave, as EXPLAIN shows it; `None` when rows of the answer only come.
+    pub fn taken_back_by(&self) -> Option<&str> {
+        self.taken_back_by.as_deref()
+    }
+
+    /// Has no answer kept: what steps give goes elsewhere, and the caller sees to it that it gets there. Only for a
+    /// dataflow as it was compiled.
+    pub fn keep_no_answer(&mut self) {
+        self.progress.keep_no_answer();
     }
 
     /// The columns of the answer.

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod derived;
 mod disk_full;
 mod lake;
 mod observers;
@@ -55,9 +56,11 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
         if round == 0 {
             create(&client).await;
             views::create(&client).await;
+            derived::create(&client).await;
         }
         let facts = verify::check(&client, &mut writers).await;
         views::check(&client).await;
+        derived::check(&client).await;
         ddl.check(&client).await;
         verify::check_latest_retries(&client, &writers).await;
         // Most rounds are short, to die while starting up; some live to see files merged.

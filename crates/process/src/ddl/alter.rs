@@ -7,8 +7,8 @@ use super::create::add_rest;
 use super::cursor::Cursor;
 use super::entry::{Entries, MAX_COLUMNS};
 use super::options::{OptionChange, reset_clause, with_clause};
-use super::view::new_state;
-use super::{AlterAction, Command};
+use super::view::{new_state, of_derived, reset_of_derived};
+use super::{AlterAction, Command, ViewAction, ViewOptionChange};
 use crate::{Error, Result};
 
 /// Reads what stands after `ALTER STREAM`.
@@ -18,16 +18,48 @@ pub(super) fn alter_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
     let action = if cursor.take_word("add") {
         add_column(cursor, &name)?
     } else if cursor.take_word("set") {
-        AlterAction::SetOptions(with_clause(cursor, &[], |_, _| None)?)
+        match set_options_of(cursor)? {
+            Options::OfStream(changes) => AlterAction::SetOptions(changes),
+            Options::OfQuery(changes) => return of_query(cursor, name, if_exists, ViewAction::SetOptions(changes)),
+        }
     } else if cursor.take_word("reset") {
+        if let Some(changes) = reset_of_derived(cursor)? {
+            return of_query(cursor, name, if_exists, ViewAction::SetOptions(changes));
+        }
         AlterAction::SetOptions(reset_clause(cursor)?)
     } else if let Some(state) = new_state(cursor) {
-        return Ok(Command::AlterDerivedStream { name, if_exists, state });
+        return of_query(cursor, name, if_exists, ViewAction::SetState(state));
     } else {
         return Err(refused(cursor));
     };
     cursor.expect_end()?;
     Ok(Command::AlterStream { name, if_exists, action })
+}
+
+fn of_query(cursor: &Cursor<'_>, name: ObjectName, if_exists: bool, action: ViewAction) -> Result<Command> {
+    cursor.expect_end()?;
+    Ok(Command::AlterDerivedStream { name, if_exists, action })
+}
+
+enum Options {
+    OfStream(Vec<OptionChange>),
+    OfQuery(Vec<ViewOptionChange>),
+}
+
+/// The options behind SET: a stream's, or those of the query that writes it.
+fn set_options_of(cursor: &mut Cursor<'_>) -> Result<Options> {
+    let at = cursor.location();
+    let mut of_query = Vec::new();
+    let of_stream =
+        with_clause(cursor, &[], |name, text| Some(of_derived(name, text)?.map(|change| of_query.push(change))))?;
+    match (of_query.is_empty(), of_stream.is_empty()) {
+        (true, _) => Ok(Options::OfStream(of_stream)),
+        (false, true) => Ok(Options::OfQuery(of_query)),
+        (false, false) => {
+            let message = "options of a stream and of the query that writes it are set in a statement each";
+            Err(cursor.error_at(Code::InvalidRequest, message, at))
+        }
+    }
 }
 
 fn add_column(cursor: &mut Cursor<'_>, stream: &ObjectName) -> Result<AlterAction> {

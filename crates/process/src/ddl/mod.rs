@@ -28,7 +28,7 @@
 //!   behind: EMIT ON WINDOW CLOSE | ON ERROR QUARANTINE | ON ERROR STOP | WITH (option = value, …) | WITH DATA
 //! ALTER MATERIALIZED VIEW [IF EXISTS] name SUSPEND | RESUME | APPLY REPLACEMENT name
 //!   | SET (option = value, …) | RESET (option, …) | RENAME TO name
-//! ALTER STREAM [IF EXISTS] name SUSPEND | RESUME
+//! ALTER STREAM [IF EXISTS] name SUSPEND | RESUME | SET (on_error = value, …) | RESET (on_error, …)
 //! DROP MATERIALIZED VIEW [IF EXISTS] name [CASCADE | RESTRICT]
 //! SHOW MATERIALIZED VIEWS [LIKE 'pattern']            SHOW CREATE MATERIALIZED VIEW name
 //! COMMENT ON MATERIALIZED VIEW name IS 'text' | NULL
@@ -56,7 +56,7 @@ mod view;
 mod tests;
 
 use datafusion::sql::parser::Statement;
-use millstream_catalog::{Check, Column, ObjectName, ViewState};
+use millstream_catalog::{Check, Column, ObjectName};
 
 pub use alter::altered;
 pub use cast_type::CastTypes;
@@ -132,14 +132,14 @@ pub enum Command {
         /// Whether an existing one is left alone.
         if_not_exists: bool,
     },
-    /// `ALTER STREAM name SUSPEND | RESUME`, for a stream that a query writes.
+    /// `ALTER STREAM name SUSPEND | RESUME` and `SET | RESET` of its query's options, for a stream that a query writes.
     AlterDerivedStream {
         /// The stream.
         name: ObjectName,
         /// Whether a missing one is passed over.
         if_exists: bool,
-        /// What its view becomes.
-        state: ViewState,
+        /// What to change of its query.
+        action: ViewAction,
     },
     /// `CREATE [REPLACEMENT] MATERIALIZED VIEW`.
     CreateView {

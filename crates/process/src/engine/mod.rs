@@ -25,7 +25,7 @@ use crate::queries::Queries;
 use crate::sql::{QueryWorkers, query_context};
 use crate::stream::OpenStream;
 use crate::views::OpenView;
-use crate::{Error, Result, Session, StreamHandle};
+use crate::{Error, FaultPoints, Result, Session, StreamHandle};
 
 /// The platform's own stream of refused rows.
 pub(crate) const QUARANTINE: &str = "quarantine";
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     /// Bytes of rows waiting for the disk, over all streams.
     pub(crate) ingest_budget: Arc<QueueBudget>,
     pub(crate) started_us: i64,
+    pub(crate) faults: FaultPoints,
     streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
     pub(crate) views: RwLock<HashMap<ObjectName, Arc<OpenView>>>,
     /// Streams that could not be opened, and why.
@@ -91,6 +92,7 @@ impl Engine {
             cleanup_now: Notify::new(),
             ingest_budget: QueueBudget::new(options.ingest_queue_bytes),
             started_us: options.clock.now_us(),
+            faults: FaultPoints::default(),
             streams: RwLock::default(),
             views: RwLock::default(),
             broken: RwLock::default(),
@@ -133,8 +135,21 @@ impl Engine {
             return Err(Error::rejected(Code::Denied, format!("stream {name} is written by the platform alone")));
         }
         let open = self.shared.stream(name)?;
+        if self.shared.writer(name).is_some() {
+            return Err(Error::Rejected {
+                code: Code::WrongObjectType,
+                message: format!("stream {name} takes no rows: its query alone writes it"),
+                hint: Some(format!("send the rows to what it reads; SHOW CREATE STREAM {name} says what that is")),
+                position: None,
+            });
+        }
         let quarantine = self.shared.stream(&quarantine_name()?)?;
         Ok(StreamHandle { open, quarantine, clock: Arc::clone(&self.shared.options.clock) })
+    }
+
+    /// Where it is to fail, for tests of what it finds again.
+    pub fn faults(&self) -> FaultPoints {
+        self.shared.faults.clone()
     }
 
     /// A new SQL session.
@@ -192,12 +207,17 @@ impl Shared {
         Err(millstream_catalog::Error::NotFound { kind: "stream", name: name.to_string() }.into())
     }
 
-    /// The open view of that name.
+    /// The open materialized view of that name.
     pub(crate) fn view(&self, name: &ObjectName) -> Option<Arc<OpenView>> {
-        self.views.read().get(name).cloned()
+        self.views.read().get(name).filter(|view| view.stream().is_none()).cloned()
     }
 
-    /// Every open view, by name.
+    /// The view that writes the stream of that name, if a query does.
+    pub(crate) fn writer(&self, stream: &ObjectName) -> Option<Arc<OpenView>> {
+        self.views.read().get(stream).filter(|view| view.stream().is_some()).cloned()
+    }
+
+    /// Every open view, by name: materialized ones and those that write streams.
     pub(crate) fn views(&self) -> Vec<Arc<OpenView>> {
         let mut views: Vec<_> = self.views.read().values().cloned().collect();
         views.sort_by_key(|view| view.name());

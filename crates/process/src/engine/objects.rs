@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use millstream_buffer::{DiskLog, DiskLogOptions, Log, MemoryLog};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, DataType, ObjectId, ObjectName, Stream, StreamId, StreamOptions};
+use millstream_catalog::{Column, DataType, ObjectId, ObjectName, Stream, StreamId, StreamOptions, View};
 use uuid::Uuid;
 
 use super::{Engine, LogEngine, Shared, quarantine_name};
@@ -19,6 +19,11 @@ use crate::background::{maintain_table, tier_stream};
 use crate::ddl::StreamDraft;
 use crate::stream::{Definition, OpenStream};
 use crate::{Error, Result};
+
+/// Keys of requests that a log remembers.
+const PRODUCER_KEYS: usize = 1_000_000;
+/// Keys that the log of a stream remembers which a query alone writes: more than one outbox has pieces.
+const DERIVED_KEYS: usize = 4096;
 
 impl Engine {
     /// Opens every stream of the catalog; creates the platform's own on the first start.
@@ -31,9 +36,12 @@ impl Engine {
             streams.push(quarantine);
         }
         remove_unknown_logs(shared, &streams).await;
+        let views = shared.options.catalog.views().await?;
         for stream in streams {
             let name = stream.name.clone();
-            if let Err(error) = shared.open_stream(stream).await {
+            let derived = views.iter().any(|view| view.object() == ObjectId::Stream(stream.id));
+            let keys = if derived { DERIVED_KEYS } else { PRODUCER_KEYS };
+            if let Err(error) = shared.open_stream(stream, keys).await {
                 let reason = crate::error::chain(&error);
                 tracing::error!(stream = %name, error = %reason, "the stream cannot be opened");
                 shared.broken.write().insert(name, reason);
@@ -56,7 +64,7 @@ impl Shared {
         let now_ms = self.options.clock.now_us() / 1000;
         let stream = draft.into_stream(StreamId(Uuid::now_v7()), now_ms)?;
         let definition = self.define(stream.clone())?;
-        let log = self.open_log(&definition).await?;
+        let log = self.open_log(&definition, PRODUCER_KEYS).await?;
         if let Err(error) = self.options.catalog.create_stream(&stream).await {
             drop(log.close().await);
             drop(self.remove_log(stream.id).await);
@@ -64,6 +72,19 @@ impl Shared {
         }
         self.attach(definition, log);
         Ok(true)
+    }
+
+    /// Adds a stream and the view that writes it.
+    pub(crate) async fn add_derived_stream(self: &Arc<Self>, stream: Stream, view: &View) -> Result<()> {
+        let definition = self.define(stream.clone())?;
+        let log = self.open_log(&definition, DERIVED_KEYS).await?;
+        if let Err(error) = self.options.catalog.create_derived_stream(&stream, view).await {
+            drop(log.close().await);
+            drop(self.remove_log(stream.id).await);
+            return Err(error.into());
+        }
+        self.attach(definition, log);
+        Ok(())
     }
 
     /// Replaces a stream's definition by what `change` makes of it. Returns false when that is nothing.
@@ -88,8 +109,8 @@ impl Shared {
         Ok(true)
     }
 
-    /// Drops a stream: its definition, its log and its lake folder, and with `cascade` the views that read it. Returns
-    /// false when there is none and `if_exists`.
+    /// Drops a stream: its definition, its log and its lake folder, the query that writes it, and with `cascade` what
+    /// reads it. Returns false when there is none and `if_exists`.
     pub(crate) async fn drop_stream(
         self: &Arc<Self>,
         name: &ObjectName,
@@ -103,10 +124,19 @@ impl Shared {
             Err(_) if if_exists && !self.knows(name) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let id = ObjectId::Stream(open.id());
-        let mut above = if cascade { self.views_over(id) } else { vec![] };
-        self.add_dependents(&mut above);
-        self.remove_views(&above, &[id]).await?;
+        let writer = self.writer(name);
+        let mut going: Vec<_> = writer.iter().map(Arc::clone).collect();
+        if cascade {
+            self.add_dependents_of(ObjectId::Stream(open.id()), &mut going);
+        }
+        let alone = writer.is_none().then_some(&open);
+        self.remove_objects(&going, alone).await?;
+        Ok(true)
+    }
+
+    /// Removes a stream that is gone from the catalog: its log and its lake folder.
+    pub(crate) async fn discard_stream(self: &Arc<Self>, open: &Arc<OpenStream>) {
+        let name = open.name();
         self.streams.write().remove(name);
         open.closing.cancel();
         // A round of tiering or maintenance that is under way ends before the folders go.
@@ -124,7 +154,6 @@ impl Shared {
             tracing::warn!(stream = %name, %error, "the dropped stream's lake folder goes later");
             self.cleanup_now.notify_one();
         }
-        Ok(true)
     }
 
     /// Compiles a definition: defaults and checks are planned, so that a wrong one fails here.
@@ -136,14 +165,14 @@ impl Shared {
         Ok(Definition { stream: Arc::new(stream), schema, full_schema, admission, partitioner })
     }
 
-    async fn open_stream(self: &Arc<Self>, stream: Stream) -> Result<()> {
+    async fn open_stream(self: &Arc<Self>, stream: Stream, keys: usize) -> Result<()> {
         let definition = self.define(stream)?;
-        let log = self.open_log(&definition).await?;
+        let log = self.open_log(&definition, keys).await?;
         self.attach(definition, log);
         Ok(())
     }
 
-    async fn open_log(&self, definition: &Definition) -> Result<Arc<dyn Log>> {
+    async fn open_log(&self, definition: &Definition, keys: usize) -> Result<Arc<dyn Log>> {
         let stream = &definition.stream;
         let log: Arc<dyn Log> = match self.options.log_engine {
             LogEngine::Memory => Arc::new(MemoryLog::new(
@@ -151,7 +180,7 @@ impl Shared {
                 stream.options.partitions,
                 Arc::clone(&self.options.clock),
             )),
-            LogEngine::Disk => Arc::new(DiskLog::open(self.log_options(definition)).await?),
+            LogEngine::Disk => Arc::new(DiskLog::open(self.log_options(definition, keys)).await?),
         };
         log.set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         if log.schema() != definition.schema {
@@ -160,7 +189,7 @@ impl Shared {
         Ok(log)
     }
 
-    fn log_options(&self, definition: &Definition) -> DiskLogOptions {
+    fn log_options(&self, definition: &Definition, keys: usize) -> DiskLogOptions {
         let stream = &definition.stream;
         let mut options =
             DiskLogOptions::new(self.log_dir(stream.id), Arc::clone(&definition.schema), stream.options.partitions);
@@ -168,6 +197,7 @@ impl Shared {
         options.budget = Arc::clone(&self.ingest_budget);
         options.durability = stream.options.durability;
         options.memory_bytes = self.options.log_memory_bytes;
+        options.key_limit = keys;
         options
     }
 

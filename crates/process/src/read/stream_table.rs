@@ -28,6 +28,7 @@ pub(crate) struct StreamTable {
     stream: Arc<OpenStream>,
     schema: SchemaRef,
     full_schema: SchemaRef,
+    lake_alone: bool,
 }
 
 impl StreamTable {
@@ -36,7 +37,12 @@ impl StreamTable {
         let definition = stream.definition();
         let full_schema = reader_schema(&definition.full_schema);
         let schema = if hidden { Arc::clone(&full_schema) } else { reader_schema(&definition.schema) };
-        Self { shared, stream, schema, full_schema }
+        Self { shared, stream, schema, full_schema, lake_alone: false }
+    }
+
+    /// The table without the rows that only the log has.
+    pub(crate) fn of_lake(self) -> Self {
+        Self { lake_alone: true, ..self }
     }
 
     async fn scan_lake(
@@ -94,7 +100,7 @@ impl TableProvider for StreamTable {
         if let Some(lake) = self.scan_lake(state, &snapshot, &output, filters, limit).await? {
             parts.push(lake);
         }
-        if snapshot.log.end().rows_since(&snapshot.seam) > 0 {
+        if !self.lake_alone && snapshot.log.end().rows_since(&snapshot.seam) > 0 {
             let predicate = physical_filter(state, filters, &self.full_schema)?;
             parts.push(Arc::new(LogScanExec::new(
                 self.stream.name().to_string(),

@@ -40,7 +40,7 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
     }
 }
 
-const SHOW_STREAMS: [&str; 4] = ["name", "partitions", "columns", "comment"];
+const SHOW_STREAMS: [&str; 5] = ["name", "partitions", "columns", "comment", "query"];
 const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
 pub(super) const SHOW_CREATE: [&str; 2] = ["name", "sql"];
 pub(super) const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
@@ -62,7 +62,13 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         Command::Describe { name } => describe(session, name).await,
         Command::ShowCreate { name } => {
             let stream = Arc::clone(&shared.stream(name)?.definition().stream);
-            show_create(&stream, "SHOW")
+            match shared.writer(name) {
+                Some(view) => {
+                    let sql = ddl::render_create_derived(&stream, &view.definition());
+                    rows_of(&SHOW_CREATE, vec![vec![Some(name.to_string()), Some(sql)]], "SHOW")
+                }
+                None => show_create(&stream, "SHOW"),
+            }
         }
         Command::Comment { name, column, text } if shared.view(name).is_some() => {
             let action = ViewAction::SetComment { column: column.clone(), text: text.clone() };
@@ -215,6 +221,7 @@ fn show_streams(session: &Session, like: Option<&str>) -> Result<Outcome> {
                 Some(stream.options.partitions.to_string()),
                 Some(stream.columns.len().to_string()),
                 stream.comment.clone(),
+                session.shared.writer(&stream.name).map(|view| view.definition().query.clone()),
             ]
         });
     rows_of(&SHOW_STREAMS, rows.collect(), "SHOW")

@@ -158,7 +158,7 @@ impl SchemaProvider for StreamsSchema {
         let Some(shared) = self.shared.upgrade() else { return vec![] };
         let streams = shared.streams().into_iter().filter(|s| s.name().schema() == self.schema);
         let mut names: Vec<String> = streams.map(|s| s.name().name().to_owned()).collect();
-        let views = shared.views().into_iter().map(|v| v.name());
+        let views = shared.views().into_iter().filter(|v| v.stream().is_none()).map(|v| v.name());
         names.extend(views.filter(|n| n.schema() == self.schema).map(|n| n.name().to_owned()));
         if self.schema == SYSTEM_SCHEMA {
             names.extend(SYSTEM_TABLES.iter().map(|name| (*name).to_owned()));

@@ -190,8 +190,10 @@ impl Session {
         }
         let deadline = tokio::time::Instant::now() + timeout.unwrap_or(self.shared.options.statement_timeout);
         for table in tables(plan) {
-            if let Some(view) = object_name(&table).and_then(|name| self.shared.view(&name)) {
-                self.shared.wait_for_view(&view, &wanted, deadline).await?;
+            let Some(name) = object_name(&table) else { continue };
+            if let Some(view) = self.shared.view(&name).or_else(|| self.shared.writer(&name)) {
+                let object = view.definition().object();
+                self.shared.wait_for_view_over(object, &wanted, deadline).await?;
             }
         }
         Ok(())

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use super::commands::{EXPLAIN_CREATE, SHOW_CREATE, SHOW_VIEWS, done, matches_like, noticed, rows_of};
 use super::rows::{cancelled, expired, timed_out};
 use super::{Outcome, Prepared, RowStream, Session, Statement};
-use crate::ddl::{self, Command, QueryText, ViewAction, ViewDraft};
+use crate::ddl::{self, Command, DerivedStreamDraft, QueryText, ViewAction, ViewDraft};
 use crate::queries::QueryGuard;
-use crate::views::{explain, plan_query, send_changes, unweighted, wait_until_built};
+use crate::views::{plan_query, send_changes, unweighted, wait_until_built};
 use crate::{Error, Result};
 
 /// The first column of EMIT CHANGES: whether the row comes or goes.
@@ -63,10 +63,17 @@ pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Res
         }
         Command::ExplainCreate { create, .. } => explain_create(session, create, text).await,
         Command::EmitChanges { query } => changes(session, query, text, None).await,
-        _ => Err(Error::rejected(
-            Code::Unsupported,
-            "streams that a query writes are not supported yet: CREATE MATERIALIZED VIEW keeps the same query",
-        )),
+        Command::CreateDerivedStream { stream, if_not_exists } => {
+            create_stream(session, stream, *if_not_exists, text).await
+        }
+        Command::AlterDerivedStream { name, if_exists, action } => {
+            if *if_exists && !shared.knows(name) {
+                return Ok(noticed("ALTER STREAM", false, || format!("stream {name} does not exist, skipped")));
+            }
+            let changed = shared.alter_writer(name, action).await?;
+            Ok(noticed("ALTER STREAM", changed, || format!("stream {name} is like that already, skipped")))
+        }
+        other => Err(Error::rejected(Code::Internal, format!("{other:?} is not about views"))),
     }
 }
 
@@ -88,11 +95,30 @@ async fn create(session: &Session, draft: &ViewDraft, if_not_exists: bool, text:
     }))
 }
 
+/// Creates a stream that a query writes, and waits until it has what the history gives, unless that takes longer than a
+/// statement may.
+async fn create_stream(
+    session: &Session,
+    draft: &DerivedStreamDraft,
+    if_not_exists: bool,
+    text: &str,
+) -> Result<Outcome> {
+    const TAG: &str = "CREATE STREAM";
+    let name = draft.name.clone();
+    let Some(view) = session.shared.create_derived_stream(draft.clone(), if_not_exists, text).await? else {
+        return Ok(noticed(TAG, false, || format!("stream {name} already exists, skipped")));
+    };
+    let built = wait_until_built(&view, patience(session).mul_f32(0.9)).await?;
+    Ok(noticed(TAG, built, || {
+        format!("stream {name} still takes in the history of its query; system.views shows how far it is")
+    }))
+}
+
 fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
     let views = session.shared.views();
     let rows = views
         .iter()
-        .filter(|v| v.name().schema() == DEFAULT_SCHEMA)
+        .filter(|v| v.stream().is_none() && v.name().schema() == DEFAULT_SCHEMA)
         .filter(|v| like.is_none_or(|pattern| matches_like(v.name().name(), pattern)))
         .map(|v| {
             let definition = v.definition();
@@ -108,13 +134,13 @@ fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
 }
 
 async fn explain_create(session: &Session, create: &Command, text: &str) -> Result<Outcome> {
-    let query = match create {
-        Command::CreateView { view, .. } => &view.query,
-        Command::CreateDerivedStream { stream, .. } => &stream.query,
+    let (query, is_stream) = match create {
+        Command::CreateView { view, .. } => (&view.query, false),
+        Command::CreateDerivedStream { stream, .. } => (&stream.query, true),
         _ => return Err(Error::rejected(Code::Internal, "EXPLAIN CREATE of something without a query")),
     };
     let planned = plan_query(&session.shared, &query.statement, text).await?;
-    let lines = explain(&session.shared, planned).await?;
+    let lines = planned.explain(&session.shared, is_stream).await?;
     let rows = lines.lines().map(|line| vec![Some(line.to_owned())]);
     rows_of(&EXPLAIN_CREATE, rows.collect(), "EXPLAIN")
 }

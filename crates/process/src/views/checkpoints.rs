@@ -4,6 +4,9 @@
 //! how far each stream was read; both are one commit. So a restart goes on from the rows behind those positions, which
 //! are in the log or in the lake, and counts none twice. A view that reads other views is built again from their
 //! answers, since their changelogs do not outlive the process.
+//!
+//! Rows that go elsewhere than to the answer, to a derived stream or to quarantine, are in the same commit and are
+//! delivered behind it: see `outbox`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +15,13 @@ use millstream_buffer::Clock;
 use millstream_catalog::{Positions, StreamId, ViewId};
 use millstream_views::{Dataflow, DiskOptions, DiskStore, StateStore};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::input::Input;
-use crate::Result;
+use super::open::OpenView;
+use super::outbox::{Outbox, Parcel, Postmark, removed};
 use crate::engine::{LogEngine, Shared};
+use crate::{Error, FaultPoint, Result};
 
 /// The folder of all views' state in the data directory.
 pub(super) const STATE_FOLDER: &str = "views";
@@ -24,94 +30,163 @@ pub(super) const STATE_FOLDER: &str = "views";
 const INTERVAL_US: i64 = 5_000_000;
 
 /// What a restart found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Restored {
     /// The dataflow is as the last checkpoint left it.
     Yes,
     /// There is no checkpoint.
     Nothing,
-    /// There is one of another query or format; the dataflow can't be used, and the state was removed.
-    Unusable,
+    /// There is one of another query or format, and why; the dataflow can't be used.
+    Unusable(String),
 }
 
-/// The part of a checkpoint's meta that says where the inputs were.
-#[derive(Debug, Serialize, Deserialize)]
+/// The part of a checkpoint's meta that says where the inputs were, and which commit it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Meta {
     inputs: Vec<(StreamId, Positions)>,
+    /// Tells this state from one that was begun anew.
+    #[serde(default)]
+    life: Uuid,
+    /// Counts commits.
+    #[serde(default)]
+    number: u64,
 }
 
-/// Where a view's checkpoints go; nowhere when it reads other views, or the node keeps nothing.
+/// Where a view's checkpoints go; nowhere when it reads other views.
 pub(super) struct Checkpoints {
-    store: Option<DiskStore>,
+    store: Option<Arc<dyn StateStore>>,
     clock: Arc<dyn Clock>,
     last_us: i64,
-    /// The positions of the last checkpoint.
-    saved: Option<Vec<u8>>,
+    /// That of the last checkpoint.
+    meta: Meta,
+    /// Whether there is one.
+    in_store: bool,
 }
 
 impl Checkpoints {
     /// Opens a view's state and restores the dataflow and the positions of its inputs from it.
     pub(super) fn open(
         shared: &Shared,
-        view: ViewId,
+        view: &OpenView,
         flow: &mut Dataflow,
         inputs: &mut [Input],
     ) -> Result<(Self, Restored)> {
-        let clock = &shared.options.clock;
-        let with = |store, saved| Self { store, clock: Arc::clone(clock), last_us: clock.now_us(), saved };
-        if shared.options.log_engine == LogEngine::Memory || inputs.iter().any(|i| i.position().is_none()) {
-            return Ok((with(None, None), Restored::Nothing));
-        }
-        let store = DiskStore::open(folder(shared, view), DiskOptions::default())?;
-        let restored = tokio::task::block_in_place(|| flow.restore(&store));
+        let store = store(shared, view, inputs)?;
+        let clock = Arc::clone(&shared.options.clock);
+        let meta = Meta { life: Uuid::now_v7(), ..Meta::default() };
+        let mut opened = Self { store, last_us: clock.now_us(), clock, meta, in_store: false };
+        let restored = opened.restore(view.id(), flow, inputs)?;
+        Ok((opened, restored))
+    }
+
+    fn restore(&mut self, view: ViewId, flow: &mut Dataflow, inputs: &mut [Input]) -> Result<Restored> {
+        let Some(store) = &self.store else { return Ok(Restored::Nothing) };
+        let restored = tokio::task::block_in_place(|| flow.restore(store.as_ref()));
         let meta = match restored {
-            Ok(None) => {
-                return Ok((with(Some(store), None), Restored::Nothing));
-            }
+            Ok(None) => return Ok(Restored::Nothing),
             Ok(Some(meta)) => meta,
             Err(error @ millstream_views::Error::State { .. }) => {
-                tracing::warn!(view = %view, %error, "the view's checkpoint is not used, the view is built from its history");
-                return Ok((with(Some(store), None), Restored::Unusable));
+                tracing::warn!(view = %view, %error, "the view's checkpoint cannot be used");
+                return Ok(Restored::Unusable(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
-        let positions = serde_json::from_slice::<Meta>(&meta).ok().filter(|m| m.inputs.len() == inputs.len());
-        let Some(positions) = positions else {
-            return Ok((with(Some(store), None), Restored::Unusable));
+        let unusable = || Ok(Restored::Unusable("it is of other inputs".to_owned()));
+        let Some(mut meta) = serde_json::from_slice::<Meta>(&meta).ok().filter(|m| m.inputs.len() == inputs.len())
+        else {
+            return unusable();
         };
-        for (input, (id, position)) in inputs.iter_mut().zip(positions.inputs) {
-            if input.position().is_none_or(|(stream, _)| stream != id) {
-                return Ok((with(Some(store), None), Restored::Unusable));
+        for (input, (id, position)) in inputs.iter_mut().zip(&meta.inputs) {
+            if input.position().is_none_or(|(stream, _)| stream != *id) {
+                return unusable();
             }
-            input.taken_to(position);
+            input.taken_to(position.clone());
         }
-        Ok((with(Some(store), Some(meta)), Restored::Yes))
+        if meta.life.is_nil() {
+            meta.life = self.meta.life;
+        }
+        (self.meta, self.in_store) = (meta, true);
+        Ok(Restored::Yes)
+    }
+
+    /// Delivers what the last checkpoint holds and a crash kept from its place.
+    pub(super) async fn deliver_again(&self, shared: &Shared, outbox: &Outbox) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let parcel = Parcel::unpacked(store.as_ref())?;
+        self.deliver(shared, outbox, &parcel).await
     }
 
     /// Writes a checkpoint if the last one is old enough and something came since.
-    pub(super) fn save_if_due(&mut self, flow: &mut Dataflow, inputs: &[Input]) -> Result<()> {
+    pub(super) async fn save_if_due(
+        &mut self,
+        shared: &Shared,
+        flow: &mut Dataflow,
+        inputs: &[Input],
+        outbox: &mut Outbox,
+    ) -> Result<()> {
         if self.store.is_none() || self.clock.now_us() - self.last_us < INTERVAL_US {
             return Ok(());
         }
-        self.save(flow, inputs)
+        self.save(shared, flow, inputs, outbox).await
     }
 
-    /// Writes a checkpoint, unless nothing came since the last one.
-    pub(super) fn save(&mut self, flow: &mut Dataflow, inputs: &[Input]) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
-        let inputs = inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone()));
-        let meta = serde_json::to_vec(&Meta { inputs: inputs.collect() }).unwrap_or_default();
+    /// Writes a checkpoint with what is in the outbox, and delivers that; unless nothing came since the last one.
+    pub(super) async fn save(
+        &mut self,
+        shared: &Shared,
+        flow: &mut Dataflow,
+        inputs: &[Input],
+        outbox: &mut Outbox,
+    ) -> Result<()> {
+        let parcel = outbox.take()?;
+        let Some(store) = self.store.clone() else { return outbox.deliver(shared, &parcel, None).await };
+        let positions: Vec<_> = inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect();
         self.last_us = self.clock.now_us();
-        if self.saved.as_ref() == Some(&meta) {
+        if self.in_store && self.meta.inputs == positions && parcel.is_empty() {
             return Ok(());
         }
+        for input in inputs {
+            input.sync().await?;
+        }
+        // The next commit takes the place of what was delivered last.
+        outbox.sync().await?;
+        let meta = Meta { inputs: positions, life: self.meta.life, number: self.meta.number + 1 };
+        let text = serde_json::to_vec(&meta).unwrap_or_default();
         tokio::task::block_in_place(|| {
-            flow.checkpoint(store, &meta)?;
-            store.sync()
+            flow.checkpoint_with(store.as_ref(), &text, parcel.packed(store.as_ref())?)?;
+            Ok::<_, Error>(store.sync()?)
         })?;
-        self.saved = Some(meta);
+        (self.meta, self.in_store) = (meta, true);
+        self.deliver(shared, outbox, &parcel).await
+    }
+
+    /// Delivers the last checkpoint's parcel, and then forgets it.
+    async fn deliver(&self, shared: &Shared, outbox: &Outbox, parcel: &Parcel) -> Result<()> {
+        let Some(store) = self.store.as_ref().filter(|_| !parcel.is_empty()) else { return Ok(()) };
+        let postmark = Postmark { life: self.meta.life, number: self.meta.number };
+        shared.faults.reach(FaultPoint::OutboxCommitted)?;
+        outbox.deliver(shared, parcel, Some(postmark)).await?;
+        shared.faults.reach(FaultPoint::OutboxDelivered)?;
+        let changes = removed(store.as_ref())?;
+        tokio::task::block_in_place(|| {
+            store.commit(changes)?;
+            // The log of a stream knows the key for ever. The quarantine has keys of others too and forgets the oldest:
+            // what goes there must not be delivered again after a loss of power much later.
+            if parcel.goes_to_quarantine() { store.sync() } else { Ok(()) }
+        })?;
         Ok(())
     }
+}
+
+/// Where the state of a view lies; nowhere when it reads other views, since their changelogs do not outlive the process.
+fn store(shared: &Shared, view: &OpenView, inputs: &[Input]) -> Result<Option<Arc<dyn StateStore>>> {
+    if inputs.iter().any(|i| i.position().is_none()) {
+        return Ok(None);
+    }
+    if shared.options.log_engine == LogEngine::Memory {
+        return Ok(view.state_in_memory());
+    }
+    Ok(Some(Arc::new(DiskStore::open(folder(shared, view.id()), DiskOptions::default())?)))
 }
 
 fn folder(shared: &Shared, view: ViewId) -> PathBuf {

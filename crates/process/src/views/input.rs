@@ -7,12 +7,17 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, col, lit};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 use millstream_buffer::{LogBatch, LogReader};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
+use millstream_catalog::{Durability, OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
 use millstream_views::weighted;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -100,6 +105,23 @@ impl Input {
         }
     }
 
+    /// Rows between the input's position and `end`.
+    pub(super) fn rows_to(&self, end: &Positions) -> u64 {
+        match self {
+            Input::Stream(input) => end.rows_since(&input.position),
+            Input::View(_) => 0,
+        }
+    }
+
+    /// Makes what was read as durable as what is said of it: a log without fsync could else lose rows that a checkpoint
+    /// counts as read, and give their offsets again.
+    pub(super) async fn sync(&self) -> Result<()> {
+        match self {
+            Input::Stream(input) => sync_lazy(&input.stream).await,
+            Input::View(_) => Ok(()),
+        }
+    }
+
     /// Adds how far this input has been read; where several know of a stream, the least counts.
     pub(super) fn add_sources(&self, sources: &mut Sources) {
         match self {
@@ -139,6 +161,14 @@ impl Input {
     }
 }
 
+/// Syncs the log of a stream that does not do so with every append.
+pub(super) async fn sync_lazy(stream: &OpenStream) -> Result<()> {
+    if stream.definition().stream.options.durability == Durability::Os {
+        stream.log().sync().await?;
+    }
+    Ok(())
+}
+
 fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
     let Some(known) = sources.get_mut(&id) else {
         sources.insert(id, positions.clone());
@@ -150,44 +180,58 @@ fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
 }
 
 impl StreamInput {
-    /// A stream of everything from the input's position on, from lake and log, and the position behind it. The
-    /// number of rows is an estimate.
-    pub(super) async fn history(&self, shared: &Arc<Shared>) -> Result<(SendableRecordBatchStream, Positions, u64)> {
+    /// Rows from the input's position on that only the lake has, about `limit` of them, and the position behind them:
+    /// the rows of each partition up to it, no others. `in_order` brings them by partition and offset.
+    pub(super) async fn history(
+        &self,
+        shared: &Arc<Shared>,
+        limit: u64,
+        in_order: bool,
+    ) -> Result<(SendableRecordBatchStream, Positions)> {
         let point = Arc::new(ReadPoint::default());
         let snapshot = point.snapshot(shared, &self.stream).await?;
-        let end = snapshot.log.end().clone();
+        let end = self.within(snapshot.log.start(), limit);
         let mut state = shared.context()?.state();
         state.config_mut().set_extension(point);
         let wrap = |e| Error::from_datafusion(e, "");
-        let table = StreamTable::new(Arc::clone(shared), Arc::clone(&self.stream), true);
+        let table = StreamTable::new(Arc::clone(shared), Arc::clone(&self.stream), true).of_lake();
+        let (columns, width) = self.columns_of(&table)?;
+        let filter = between(&self.position, &end);
+        let plan = table.scan(&state, Some(&columns), std::slice::from_ref(&filter), None).await.map_err(wrap)?;
+        let schema = datafusion::common::DFSchema::try_from(plan.schema()).map_err(wrap)?;
+        let predicate = state.create_physical_expr(filter, &schema).map_err(wrap)?;
+        let filtered = FilterExecBuilder::new(predicate, plan).build().map_err(wrap)?;
+        let plan = if in_order { ordered(Arc::new(filtered))? } else { Arc::new(filtered) };
+        let plan = first_columns(plan, width)?;
+        let stream = execute_stream(plan, state.task_ctx()).map_err(wrap)?;
+        Ok((stream, end))
+    }
+
+    /// The position that `limit` rows lead to, from where the log no longer has them; not beyond `start`, where it has.
+    fn within(&self, start: &Positions, limit: u64) -> Positions {
+        let partitions = 0..start.0.len() as u32;
+        let behind = partitions.clone().filter(|&p| self.position.get(p) < start.get(p)).count() as u64;
+        let share = (limit / behind.max(1)).max(1);
+        let mut end = self.position.clone();
+        for partition in partitions.filter(|&p| self.position.get(p) < start.get(p)) {
+            end.set(partition, start.get(partition).min(self.position.get(partition) + share));
+        }
+        end
+    }
+
+    /// The table's columns that are read: those of the input, as many as is said, then partition and offset.
+    fn columns_of(&self, table: &StreamTable) -> Result<(Vec<usize>, usize)> {
+        let place = |name: &str| table.schema().index_of(name).map_err(|e| Error::from_datafusion(e.into(), ""));
         let wanted = self.adapter.output();
-        let filter = (self.position.total() > 0).then(|| behind(&self.position));
-        let mut columns: Vec<usize> = wanted
-            .fields()
-            .iter()
-            .map(|f| table.schema().index_of(f.name()))
-            .collect::<Result<_, _>>()
-            .map_err(|e| wrap(e.into()))?;
+        let mut columns = wanted.fields().iter().map(|f| place(f.name())).collect::<Result<Vec<_>>>()?;
         let width = columns.len();
-        if filter.is_some() {
-            for name in [PARTITION_COLUMN, OFFSET_COLUMN] {
-                let index = table.schema().index_of(name).map_err(|e| wrap(e.into()))?;
-                if !columns.contains(&index) {
-                    columns.push(index);
-                }
+        for name in [PARTITION_COLUMN, OFFSET_COLUMN] {
+            let index = place(name)?;
+            if !columns.contains(&index) {
+                columns.push(index);
             }
         }
-        let filters: Vec<Expr> = filter.clone().into_iter().collect();
-        let mut plan = table.scan(&state, Some(&columns), &filters, None).await.map_err(wrap)?;
-        if let Some(filter) = filter {
-            let schema = datafusion::common::DFSchema::try_from(plan.schema()).map_err(wrap)?;
-            let predicate = state.create_physical_expr(filter, &schema).map_err(wrap)?;
-            let kept = FilterExecBuilder::new(predicate, plan).apply_projection(Some((0..width).collect()));
-            plan = Arc::new(kept.and_then(FilterExecBuilder::build).map_err(wrap)?);
-        }
-        let rows = end.rows_since(&self.position);
-        let stream = execute_stream(plan, state.task_ctx()).map_err(wrap)?;
-        Ok((stream, end, rows))
+        Ok((columns, width))
     }
 
     /// Says that everything before `position` has been taken.
@@ -233,12 +277,37 @@ impl StreamInput {
     }
 }
 
-/// Rows at or behind the positions.
-fn behind(positions: &Positions) -> Expr {
-    let per_partition = positions.0.iter().enumerate().map(|(partition, offset)| {
-        col(PARTITION_COLUMN).eq(lit(partition as i32)).and(col(OFFSET_COLUMN).gt_eq(lit(*offset as i64)))
+/// Rows at or behind `start` and before `end`, in the partitions where there are such.
+fn between(start: &Positions, end: &Positions) -> Expr {
+    let partitions = end.0.iter().enumerate().filter(|(p, end)| start.get(*p as u32) < **end);
+    let per_partition = partitions.map(|(partition, end)| {
+        let from = start.get(partition as u32);
+        let offsets = col(OFFSET_COLUMN).gt_eq(lit(from as i64)).and(col(OFFSET_COLUMN).lt(lit(*end as i64)));
+        col(PARTITION_COLUMN).eq(lit(partition as i32)).and(offsets)
     });
-    per_partition.reduce(Expr::or).unwrap_or_else(|| lit(true))
+    per_partition.reduce(Expr::or).unwrap_or_else(|| lit(false))
+}
+
+/// The rows by partition and offset.
+fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let by = [PARTITION_COLUMN, OFFSET_COLUMN].into_iter().map(|name| {
+        let column = PhysicalColumn::new_with_schema(name, &plan.schema())?;
+        Ok(PhysicalSortExpr::new_default(Arc::new(column)))
+    });
+    let by = by.collect::<datafusion::error::Result<Vec<_>>>().map_err(|e| Error::from_datafusion(e, ""))?;
+    let Some(order) = LexOrdering::new(by) else { return Ok(plan) };
+    Ok(Arc::new(SortExec::new(order, Arc::new(CoalescePartitionsExec::new(plan)))))
+}
+
+/// The first columns of a plan.
+fn first_columns(plan: Arc<dyn ExecutionPlan>, width: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    let columns = schema.fields().iter().take(width).enumerate().map(|(i, field)| ProjectionExpr {
+        expr: Arc::new(PhysicalColumn::new(field.name(), i)),
+        alias: field.name().clone(),
+    });
+    let projected = ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan);
+    Ok(Arc::new(projected.map_err(|e| Error::from_datafusion(e, ""))?))
 }
 
 impl ViewInput {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectId, ObjectName, View, ViewId};
+use millstream_catalog::{ObjectId, ObjectName, StreamId, View, ViewId, ViewState};
 use uuid::Uuid;
 
 use super::changes::Sources;
 use super::checkpoints::{STATE_FOLDER, remove_state};
+use super::inline::stream_over;
 use super::open::{OpenView, Status};
+use super::plan::dataflow;
 use super::{follow, plan_query};
-use crate::ddl::{ViewAction, ViewDraft, altered_view};
+use crate::ddl::{DerivedStreamDraft, ViewAction, ViewDraft, altered_view};
 use crate::engine::{Shared, check_schema};
+use crate::stream::OpenStream;
 use crate::{Error, Result};
 
 impl Shared {
@@ -56,17 +59,10 @@ impl Shared {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
         check_schema(&name)?;
-        if self.knows(&name) || self.view(&name).is_some() {
-            let kind = if self.view(&name).is_some() { "materialized view" } else { "stream" };
-            let taken = millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() };
-            return if if_not_exists { Ok(None) } else { Err(taken.into()) };
+        if let Some(taken) = self.taken(&name) {
+            return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        if draft.emit_on_window_close {
-            return Err(Error::rejected(
-                Code::Unsupported,
-                "EMIT ON WINDOW CLOSE is not supported yet: leave it out, and a window's row changes until its last event has come",
-            ));
-        }
+        refuse_emit_on_window_close(draft.emit_on_window_close)?;
         refuse_memory_limit(draft.options.memory_bytes)?;
         let replacement_for = match &draft.replacement_for {
             Some(old) => Some(self.existing_view(old)?.id()),
@@ -77,31 +73,90 @@ impl Shared {
         let id = ViewId(Uuid::now_v7());
         let view = draft.into_view(id, planned.columns.clone(), planned.depends_on.clone(), replacement_for, now_ms)?;
         // What cannot be kept up to date is refused here, before anything exists.
-        super::plan::dataflow(self, &view.query, &view.columns).await?;
+        dataflow(self, &view).await?;
         self.options.catalog.create_view(&view).await?;
         Ok(Some(self.attach_view(view)))
+    }
+
+    /// Creates a stream that a query writes. Returns nothing when it exists and `if_not_exists` is set.
+    pub(crate) async fn create_derived_stream(
+        self: &Arc<Self>,
+        draft: DerivedStreamDraft,
+        if_not_exists: bool,
+        text: &str,
+    ) -> Result<Option<Arc<OpenView>>> {
+        let _ddl = self.ddl.lock().await;
+        let name = draft.name.clone();
+        check_schema(&name)?;
+        if let Some(taken) = self.taken(&name) {
+            return if if_not_exists { Ok(None) } else { Err(taken) };
+        }
+        refuse_emit_on_window_close(draft.emit_on_window_close)?;
+        refuse_memory_limit(draft.options.memory_bytes)?;
+        let planned = plan_query(self, &draft.query.statement, text).await?;
+        let now_ms = self.options.clock.now_us() / 1000;
+        let ids = (StreamId(Uuid::now_v7()), ViewId(Uuid::now_v7()));
+        let (stream, view) = draft.into_definitions(ids, planned.columns, planned.depends_on, now_ms)?;
+        dataflow(self, &view).await?;
+        self.add_derived_stream(stream, &view).await?;
+        Ok(Some(self.attach_view(view)))
+    }
+
+    /// The error that a name is taken, if it is.
+    fn taken(&self, name: &ObjectName) -> Option<Error> {
+        let kind = match (self.view(name).is_some(), self.knows(name)) {
+            (true, _) => "materialized view",
+            (false, true) => "stream",
+            (false, false) => return None,
+        };
+        Some(millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() }.into())
     }
 
     /// Changes a view's definition. Returns false when it is like that already.
     pub(crate) async fn alter_view(self: &Arc<Self>, name: &ObjectName, action: &ViewAction) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         let view = self.existing_view(name)?;
-        let Some(next) = altered_view(&view.definition(), action)? else { return Ok(false) };
+        self.alter_definition(&view, action).await
+    }
+
+    /// [`Shared::alter_view`] for the view that writes a stream.
+    pub(crate) async fn alter_writer(self: &Arc<Self>, stream: &ObjectName, action: &ViewAction) -> Result<bool> {
+        let _ddl = self.ddl.lock().await;
+        let Some(view) = self.writer(stream) else {
+            self.stream(stream)?;
+            return Err(Error::rejected(
+                Code::WrongObjectType,
+                format!("stream {stream} is written by producers: only one that a query writes can be told so"),
+            ));
+        };
+        self.alter_definition(&view, action).await
+    }
+
+    async fn alter_definition(self: &Arc<Self>, view: &Arc<OpenView>, action: &ViewAction) -> Result<bool> {
+        let name = view.name();
+        let Some(next) = altered_view(&view.definition(), action)? else {
+            // One that failed is to try again when it is told to run.
+            let again = *action == ViewAction::SetState(ViewState::Running) && view.progress().status == Status::Failed;
+            if again {
+                view.redefined.notify_waiters();
+            }
+            return Ok(again);
+        };
         if next.options.memory_bytes != view.definition().options.memory_bytes {
             refuse_memory_limit(next.options.memory_bytes)?;
         }
-        if next.name != *name && (self.knows(&next.name) || self.view(&next.name).is_some()) {
-            let taken =
-                millstream_catalog::Error::AlreadyExists { kind: "materialized view", name: next.name.to_string() };
-            return Err(taken.into());
+        if next.name != name
+            && let Some(taken) = self.taken(&next.name)
+        {
+            return Err(taken);
         }
         self.options.catalog.alter_view(&next).await?;
         let renamed = next.name.clone();
         view.redefine(next);
-        if renamed != *name {
+        if renamed != name {
             let mut views = self.views.write();
-            views.remove(name);
-            views.insert(renamed, view);
+            views.remove(&name);
+            views.insert(renamed, Arc::clone(view));
         }
         Ok(true)
     }
@@ -123,6 +178,7 @@ impl Shared {
                 ),
             ));
         }
+        refuse_under_streams(self, &old)?;
         wait_until_built(&new, patience).await?;
         let _ddl = self.ddl.lock().await;
         let changed = self.options.catalog.swap_view(old.id(), new.id()).await?;
@@ -167,46 +223,53 @@ impl Shared {
                 Err(self.existing_view(name).err().unwrap_or_else(|| no_view(name)))
             };
         };
-        let mut going = vec![Arc::clone(&view)];
+        let mut going = vec![view];
         if cascade {
-            self.add_dependents(&mut going);
+            self.add_dependents_of(going[0].definition().object(), &mut going);
         }
-        self.remove_views(&going, &[]).await?;
+        self.remove_objects(&going, None).await?;
         Ok(Some(going.iter().map(|v| v.name()).collect()))
     }
 
-    /// Removes views, and other objects in the same transaction.
-    pub(crate) async fn remove_views(&self, going: &[Arc<OpenView>], others: &[ObjectId]) -> Result<()> {
-        let ids: Vec<ObjectId> =
-            going.iter().rev().map(|v| ObjectId::View(v.id())).chain(others.iter().copied()).collect();
+    /// Removes views, streams that queries write, and one that producers write, in one transaction; then what is left of
+    /// them.
+    pub(crate) async fn remove_objects(
+        self: &Arc<Self>,
+        going: &[Arc<OpenView>],
+        stream: Option<&Arc<OpenStream>>,
+    ) -> Result<()> {
+        let mut ids: Vec<ObjectId> = going.iter().rev().map(|v| v.definition().object()).collect();
+        ids.extend(stream.map(|s| ObjectId::Stream(s.id())));
         self.options.catalog.drop_objects(&ids).await?;
+        let mut streams: Vec<Arc<OpenStream>> = stream.into_iter().map(Arc::clone).collect();
         for view in going {
-            self.views.write().remove(&view.name());
+            let name = view.name();
+            self.views.write().remove(&name);
             view.drop_state();
             view.closing.cancel();
             self.options.catalog.forget_dropped_view(view.id()).await?;
+            if view.stream().is_some() {
+                streams.extend(self.stream(&name).ok());
+            }
+        }
+        for stream in &streams {
+            self.discard_stream(stream).await;
         }
         Ok(())
     }
 
-    /// Adds the views that read those in the list, however far up.
-    pub(crate) fn add_dependents(&self, going: &mut Vec<Arc<OpenView>>) {
-        let mut i = 0;
-        while i < going.len() {
-            for above in self.views_over(ObjectId::View(going[i].id())) {
-                if !going.iter().any(|v| v.id() == above.id()) {
+    /// Adds the views that read an object, however far up; a stream's are those that read the stream.
+    pub(crate) fn add_dependents_of(&self, id: ObjectId, going: &mut Vec<Arc<OpenView>>) {
+        let mut below = vec![id];
+        while let Some(id) = below.pop() {
+            for above in self.views() {
+                let definition = above.definition();
+                if definition.reads(id) && !going.iter().any(|v| v.id() == above.id()) {
+                    below.push(definition.object());
                     going.push(above);
                 }
             }
-            i += 1;
         }
-    }
-
-    /// The views that read an object directly.
-    pub(crate) fn views_over(&self, id: ObjectId) -> Vec<Arc<OpenView>> {
-        let mut views = self.views();
-        views.retain(|v| v.definition().depends_on.iter().any(|d| d.id == id));
-        views
     }
 
     /// The view of that name, or the error that says there is none.
@@ -220,30 +283,63 @@ impl Shared {
         }
     }
 
-    /// Waits until every running view has taken in what is acknowledged now.
+    /// Waits until every running view has taken in what is acknowledged now, streams that queries write first, and then
+    /// what comes of them in the views above.
     pub(crate) async fn flush_views(&self, patience: Duration) -> Result<()> {
         let mut ends = Sources::new();
         for stream in self.streams() {
             ends.insert(stream.id(), stream.log().view().end().clone());
         }
         let deadline = tokio::time::Instant::now() + patience;
-        for view in self.views() {
-            self.wait_for_view(&view, &ends, deadline).await?;
+        self.wait_for_each(from_below(self.views()), &mut ends, deadline).await
+    }
+
+    /// Waits until a view has taken in these positions, also where it reads them through streams that queries write.
+    pub(crate) async fn wait_for_view_over(
+        &self,
+        object: ObjectId,
+        wanted: &Sources,
+        deadline: tokio::time::Instant,
+    ) -> Result<()> {
+        let all = from_below(self.views());
+        let mut needed = vec![object];
+        let mut waited: Vec<Arc<OpenView>> = Vec::new();
+        for view in all.into_iter().rev() {
+            let definition = view.definition();
+            if needed.contains(&definition.object()) {
+                needed.extend(definition.depends_on.iter().map(|d| d.id));
+                waited.push(view);
+            }
+        }
+        waited.reverse();
+        self.wait_for_each(waited, &mut wanted.clone(), deadline).await
+    }
+
+    /// Waits for views, those below first. What a query wrote into its stream meanwhile is wanted of those above it.
+    async fn wait_for_each(
+        &self,
+        views: Vec<Arc<OpenView>>,
+        wanted: &mut Sources,
+        deadline: tokio::time::Instant,
+    ) -> Result<()> {
+        for view in views {
+            self.wait_for_view(&view, wanted, deadline).await?;
+            if let Some(id) = view.stream()
+                && let Ok(stream) = self.stream(&view.name())
+            {
+                wanted.insert(id, stream.log().view().end().clone());
+            }
         }
         Ok(())
     }
 
     /// Waits until a view has taken in these positions of the streams that it reads.
-    pub(crate) async fn wait_for_view(
-        &self,
-        view: &OpenView,
-        wanted: &Sources,
-        deadline: tokio::time::Instant,
-    ) -> Result<()> {
+    async fn wait_for_view(&self, view: &OpenView, wanted: &Sources, deadline: tokio::time::Instant) -> Result<()> {
         let mut progress = view.subscribe();
         let reached = progress.wait_for(|p| {
             let stays = matches!(p.status, Status::Suspended | Status::Failed);
             let there = p.status == Status::Running
+                && !p.unsettled
                 && p.sources.iter().all(|(id, have)| wanted.get(id).is_none_or(|want| have.covers(want)));
             stays || there
         });
@@ -252,7 +348,8 @@ impl Shared {
             Err(_) => Err(Error::rejected(
                 Code::Timeout,
                 format!(
-                    "materialized view {} has not taken in everything yet; system.views shows how far it is",
+                    "{} {} has not taken in everything yet; system.views shows how far it is",
+                    view.definition().kind.word(),
                     view.name()
                 ),
             )),
@@ -291,11 +388,52 @@ pub(crate) async fn wait_until_built(view: &OpenView, patience: Duration) -> Res
         Ok(Ok(now)) => match (now.status, &now.error) {
             (Status::Failed, Some(error)) => Err(Error::rejected(
                 Code::DataCorrupted,
-                format!("materialized view {} cannot be built: {error}", view.name()),
+                format!("{} {} cannot be built: {error}", view.definition().kind.word(), view.name()),
             )),
             _ => Ok(true),
         },
     }
+}
+
+/// Views by what they read: each comes behind those that it stands on.
+fn from_below(views: Vec<Arc<OpenView>>) -> Vec<Arc<OpenView>> {
+    let (mut sorted, mut left) = (Vec::with_capacity(views.len()), views);
+    while !left.is_empty() {
+        let objects: Vec<ObjectId> = left.iter().map(|v| v.definition().object()).collect();
+        let (above, next): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|v| v.definition().depends_on.iter().any(|d| objects.contains(&d.id)));
+        if next.is_empty() {
+            // No view stands on itself; whatever says otherwise is waited for in any order.
+            sorted.extend(above);
+            break;
+        }
+        sorted.extend(next);
+        left = above;
+    }
+    sorted
+}
+
+/// What a stream's query wrote cannot be taken back, so the views that stand for their queries in it stay as they are.
+fn refuse_under_streams(shared: &Shared, view: &OpenView) -> Result<()> {
+    let Some(stream) = stream_over(shared, view) else { return Ok(()) };
+    let name = view.name();
+    Err(Error::rejected(
+        Code::DependentObjects,
+        format!(
+            "materialized view {name} cannot be replaced while stream {stream} reads it, whose rows cannot be taken \
+             back: drop that first, or create another view beside this one"
+        ),
+    ))
+}
+
+fn refuse_emit_on_window_close(asked: bool) -> Result<()> {
+    if !asked {
+        return Ok(());
+    }
+    Err(Error::rejected(
+        Code::Unsupported,
+        "EMIT ON WINDOW CLOSE is not supported yet: leave it out, and a window's row changes until its last event has come",
+    ))
 }
 
 /// A limit that would not be kept must not be taken.

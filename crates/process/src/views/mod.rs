@@ -13,18 +13,26 @@
 //!          lake (history)┼─► Dataflow::step ─────┼─► changes     views over it, EMIT CHANGES
 //!  view    changes ──────┘                       └─► positions   after = token, FLUSH, system.views
 //! ```
+//!
+//! A derived stream is written by such a task too. It keeps no answer: what steps give is committed with the state and
+//! the positions, as an outbox, and appended to the stream behind the commit, each row once (`outbox`). Views that it
+//! reads stand for their queries (`inline`), so that streams alone are its inputs.
 
 mod changes;
 mod checkpoints;
 mod columns;
+mod failure;
 mod follow;
+mod inline;
 mod input;
 mod life;
 mod open;
+mod outbox;
 mod plan;
+mod running;
 
 pub(crate) use changes::{Change, Looked, Sources, unweighted};
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
 pub(crate) use open::{OpenView, Progress};
-pub(crate) use plan::{explain, object_name, plan_query, tables};
+pub(crate) use plan::{object_name, plan_query, tables};

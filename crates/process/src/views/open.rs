@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectName, View, ViewId};
-use millstream_views::{Answer, AnswerSnapshot};
+use millstream_catalog::{ObjectName, StreamId, View, ViewId, ViewKind};
+use millstream_views::{Answer, AnswerSnapshot, MemoryStore, StateStore};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ pub(crate) enum Status {
     Running,
     /// It stays as it is until it is resumed.
     Suspended,
-    /// A step failed; it is built again after a pause.
+    /// A step failed: it begins again after a pause, or stays until it is changed or resumed.
     Failed,
 }
 
@@ -59,6 +59,8 @@ pub(crate) struct Progress {
     pub(crate) history: (u64, u64),
     /// Bytes of state, without the answer.
     pub(crate) state_bytes: u64,
+    /// Whether rows were refused that are not in quarantine yet.
+    pub(crate) unsettled: bool,
 }
 
 /// An answer with its changelog, changed together.
@@ -89,6 +91,8 @@ pub(crate) struct OpenView {
     dropped: AtomicBool,
     /// Ends its task when it is dropped.
     pub(crate) closing: CancellationToken,
+    /// The state of a stream's query, on a node that keeps nothing.
+    in_memory: Arc<MemoryStore>,
 }
 
 impl OpenView {
@@ -105,11 +109,25 @@ impl OpenView {
             steps: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             closing,
+            in_memory: Arc::default(),
         }
     }
 
     pub(crate) fn id(&self) -> ViewId {
         self.id
+    }
+
+    /// The stream that it writes; `None` for a materialized view.
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        match self.definition.read().kind {
+            ViewKind::MaterializedView => None,
+            ViewKind::DerivedStream { stream } => Some(stream),
+        }
+    }
+
+    /// Where its state lies on a node that keeps nothing: what a stream has cannot be taken back as long as it lives.
+    pub(super) fn state_in_memory(&self) -> Option<Arc<dyn StateStore>> {
+        self.stream().map(|_| Arc::clone(&self.in_memory) as Arc<dyn StateStore>)
     }
 
     pub(crate) fn name(&self) -> ObjectName {
@@ -148,6 +166,11 @@ impl OpenView {
         self.published.read().as_ref().map(|p| p.grows)
     }
 
+    /// Whether readers see an answer.
+    pub(super) fn is_published(&self) -> bool {
+        self.published.read().is_some()
+    }
+
     /// Rows and bytes of the answer.
     pub(crate) fn size(&self) -> (u64, u64) {
         let published = self.published.read();
@@ -168,6 +191,14 @@ impl OpenView {
             progress.status = Status::Running;
             progress.sources = sources;
             progress.changes_end = 0;
+            progress.error = None;
+        });
+    }
+
+    /// Says that it follows its inputs.
+    pub(super) fn runs(&self) {
+        self.report(|progress| {
+            progress.status = Status::Running;
             progress.error = None;
         });
     }

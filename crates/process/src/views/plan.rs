@@ -4,10 +4,12 @@ use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
-use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName};
+use millstream_catalog::fault::Code;
+use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName, View, ViewKind};
 use millstream_views::{Dataflow, InputKind};
 
 use super::columns;
+use super::inline::over_streams;
 use crate::ddl;
 use crate::engine::Shared;
 use crate::sql::{ColumnNames, SameNames, plan_statement};
@@ -29,11 +31,31 @@ pub(crate) async fn plan_query(shared: &Shared, statement: &Statement, text: &st
     Ok(PlannedQuery { plan, columns, depends_on })
 }
 
-/// The dataflow of a view's query, giving `columns`.
-pub(super) async fn dataflow(shared: &Shared, query: &str, columns: &[Column]) -> Result<Dataflow> {
-    let statement = ddl::parse_query(query)?;
-    let plan = plan_statement(shared, &statement, query, SameNames::Refused).await?;
-    compile(shared, columns::conformed(plan, columns)?).await
+/// The dataflow of a view's query.
+pub(super) async fn dataflow(shared: &Shared, view: &View) -> Result<Dataflow> {
+    let statement = ddl::parse_query(&view.query)?;
+    let plan = plan_statement(shared, &statement, &view.query, SameNames::Refused).await?;
+    let plan = columns::conformed(plan, &view.columns)?;
+    match view.kind {
+        ViewKind::MaterializedView => compile(shared, plan).await,
+        ViewKind::DerivedStream { .. } => {
+            let flow = compile(shared, over_streams(shared, plan).await?).await?;
+            refuse_taking_back(&view.name, &flow)?;
+            Ok(flow)
+        }
+    }
+}
+
+/// A stream takes no row back.
+fn refuse_taking_back(stream: &ObjectName, flow: &Dataflow) -> Result<()> {
+    let Some(operator) = flow.taken_back_by() else { return Ok(()) };
+    Err(Error::rejected(
+        Code::Unsupported,
+        format!(
+            "stream {stream} can only be given rows, and its query takes rows back that it gave, in {operator:?}: write \
+             CREATE MATERIALIZED VIEW, or add EMIT ON WINDOW CLOSE"
+        ),
+    ))
 }
 
 impl PlannedQuery {
@@ -41,17 +63,19 @@ impl PlannedQuery {
     pub(crate) async fn dataflow(self, shared: &Shared) -> Result<Dataflow> {
         compile(shared, columns::conformed(self.plan, &self.columns)?).await
     }
+
+    /// What EXPLAIN CREATE shows: the nodes, what each keeps and by which key; for a stream over streams alone.
+    pub(crate) async fn explain(self, shared: &Shared, stream: bool) -> Result<String> {
+        let plan = columns::conformed(self.plan, &self.columns)?;
+        let plan = if stream { over_streams(shared, plan).await? } else { plan };
+        Ok(compile(shared, plan).await?.explain())
+    }
 }
 
 /// The dataflow of a planned query.
 async fn compile(shared: &Shared, plan: LogicalPlan) -> Result<Dataflow> {
     let kind_of = |table: &TableReference| kind_of(shared, table);
     Ok(Dataflow::compile(plan, &shared.context()?.state(), &kind_of).await?)
-}
-
-/// What EXPLAIN CREATE shows: the nodes, what each keeps and by which key.
-pub(crate) async fn explain(shared: &Shared, planned: PlannedQuery) -> Result<String> {
-    Ok(planned.dataflow(shared).await?.explain())
 }
 
 /// The object that a table of a plan is.
@@ -102,7 +126,6 @@ pub(crate) fn tables(plan: &LogicalPlan) -> Vec<TableReference> {
 
 impl From<millstream_views::Error> for Error {
     fn from(error: millstream_views::Error) -> Self {
-        use millstream_catalog::fault::Code;
         match error {
             millstream_views::Error::Engine(error) => Error::from_datafusion(error, ""),
             millstream_views::Error::NotIncremental { .. } => Error::rejected(Code::Unsupported, error.to_string()),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
 use millstream_buffer::ManualClock;
 use millstream_catalog::{Catalog, ObjectName, SqliteCatalog};
 use millstream_process::{
-    Engine, EngineOptions, Error, IdempotencyKey, LogEngine, Outcome, QuarantinedRow, Receipt, Rows,
+    Engine, EngineOptions, Error, IdempotencyKey, LogEngine, Outcome, PositionToken, QuarantinedRow, Receipt, Rows,
+    RunOptions,
 };
 use object_store::ObjectStore;
 use tempfile::TempDir;
@@ -99,6 +100,19 @@ impl Node {
         column.as_any().downcast_ref::<Int64Array>().unwrap().value(0)
     }
 
+    /// Runs a query of one number that waits for a position.
+    pub async fn number_after(&self, sql: &str, position: &PositionToken) -> i64 {
+        let session = self.engine.session();
+        let prepared = session.prepare(&session.parse(sql).unwrap()[0]).await.unwrap();
+        let options = RunOptions { after: vec![position.clone()], ..RunOptions::default() };
+        let Outcome::Rows { rows, .. } = session.run(&prepared, &[], options).await.unwrap() else {
+            panic!("{sql} gives no rows")
+        };
+        let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        let column = arrow::compute::cast(batches[0].column(0), &arrow::datatypes::DataType::Int64).unwrap();
+        column.as_any().downcast_ref::<Int64Array>().unwrap().value(0)
+    }
+
     /// A stream `s (id BIGINT, name TEXT)`.
     pub async fn create_s(&self, partitions: u32) {
         let by = if partitions > 1 { "PARTITION BY (id)" } else { "" };
@@ -120,11 +134,14 @@ impl Node {
     ) -> Result<Receipt, Error> {
         let stream = self.engine.stream(&ObjectName::public("s").unwrap())?;
         let schema = stream.definition().schema();
-        let content = ids.start as u64;
-        let columns: Vec<ArrayRef> = vec![
+        let (content, rows) = (ids.start as u64, ids.clone().count());
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(ids.clone())),
             Arc::new(StringArray::from_iter_values(ids.map(|id| format!("n{id}")))),
         ];
+        // Those that were added to the stream later.
+        let more = schema.fields().iter().skip(2);
+        columns.extend(more.map(|field| new_null_array(field.data_type(), rows)));
         let batch = RecordBatch::try_new(schema, columns).unwrap();
         let admitted = stream.admit(Rows { missing: vec![None; batch.num_columns()], batch })?;
         let key = key.map(|key| IdempotencyKey { key: key.to_owned(), content });

@@ -96,6 +96,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) kind_of: &'a (dyn Fn(&TableReference) -> Option<InputKind> + Sync),
     pub(crate) options: CompileOptions<'a>,
     pub(crate) inputs: Vec<ViewInput>,
+    /// The first node that takes back rows it gave.
+    pub(crate) taken_back_by: Option<String>,
     slots: usize,
 }
 
@@ -105,7 +107,7 @@ impl<'a> Compiler<'a> {
         kind_of: &'a (dyn Fn(&TableReference) -> Option<InputKind> + Sync),
         options: CompileOptions<'a>,
     ) -> Self {
-        Self { state, kind_of, options, inputs: Vec::new(), slots: 0 }
+        Self { state, kind_of, options, inputs: Vec::new(), taken_back_by: None, slots: 0 }
     }
 
     /// A new slot for rows of these columns.
@@ -116,6 +118,9 @@ impl<'a> Compiler<'a> {
 
     /// A part that is one node's output.
     pub(crate) fn part_of(&mut self, sealed: Sealed) -> Result<Part> {
+        if !sealed.grows && self.taken_back_by.is_none() {
+            self.taken_back_by = Some(sealed.node.describe().title);
+        }
         let slot = self.slot(linear::weighted(&sealed.schema)?);
         Ok(Part {
             plan: slot.plan(),

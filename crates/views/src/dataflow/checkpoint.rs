@@ -14,6 +14,7 @@
 //!                   the small values, 8 each; meta
 //! q                 the query: what EXPLAIN says, its inputs, and the columns and keys of its arrangements, as text
 //! a, p, l           arrangements, numbered as Node::visit_state visits them; the answer's is the last
+//! o…                what the caller commits together with a checkpoint
 //! ```
 //!
 //! A checkpoint of another format version or of another query is refused, with the first line in which the queries
@@ -62,11 +63,17 @@ pub(super) struct Progress {
     within_step: bool,
     /// How many changes of rows of the answer steps have given.
     given: u64,
+    /// Whether what steps give goes elsewhere than to the answer.
+    gives_away: bool,
 }
 
 impl Progress {
     pub(super) fn in_store(&self) -> bool {
         self.in_store
+    }
+
+    pub(super) fn keep_no_answer(&mut self) {
+        self.gives_away = true;
     }
 
     /// Refuses a dataflow of which a step or a restore failed.
@@ -80,15 +87,32 @@ impl Progress {
 
     pub(super) fn end_step(&mut self, given: usize) {
         self.within_step = false;
-        self.given += given as u64;
+        if !self.gives_away {
+            self.given += given as u64;
+        }
     }
 }
 
 impl Dataflow {
+    /// What keys begin with that the caller has in the store.
+    pub const CALLERS_KEYS: &'static [u8] = b"o";
+
     /// Writes what changed since the last checkpoint, and `meta`, in one commit. What steps gave must have been applied
     /// to the answer. Readers of the answer do not wait. It is always the same store; after an error the checkpoint may
     /// be tried again. [`StateStore::sync`] is the caller's to call.
     pub fn checkpoint(&mut self, store: &dyn StateStore, meta: &[u8]) -> Result<CheckpointStats> {
+        self.checkpoint_with(store, meta, vec![])
+    }
+
+    /// [`Dataflow::checkpoint`] with changes of the caller's own in the same commit. Their keys begin with
+    /// [`Dataflow::CALLERS_KEYS`]; outside of checkpoints they are the caller's to change.
+    pub fn checkpoint_with(
+        &mut self,
+        store: &dyn StateStore,
+        meta: &[u8],
+        beside: Vec<Change>,
+    ) -> Result<CheckpointStats> {
+        debug_assert!(beside.iter().all(|(key, _)| key.starts_with(Self::CALLERS_KEYS)), "keys are the caller's own");
         if self.progress.within_step {
             return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
         }
@@ -116,6 +140,7 @@ impl Dataflow {
         self.root.visit_state(&mut |kept| kept.changes(&mut changes))?;
         self.answer.rows.read().changes(&mut changes)?;
         changes.push((META.to_vec(), Some(self.meta(arrangements, meta))));
+        changes.extend(beside);
         let stats = CheckpointStats::of(&changes).and(ahead);
         store.commit(changes)?;
         self.progress.in_store = true;

@@ -7,12 +7,12 @@ use millstream_catalog::{
     ViewKind, ViewOptions, ViewState,
 };
 
-use super::options::{OF_DERIVED, ViewOptionChange, set_clause};
+use super::options::{OF_DERIVED, ViewOptionChange, of_derived, set_clause};
 use crate::Result;
 use crate::ddl::Command;
 use crate::ddl::create::Clauses;
 use crate::ddl::cursor::Cursor;
-use crate::ddl::options::{refused, with_clause};
+use crate::ddl::options::with_clause;
 use crate::ddl::query::{QueryText, view_query};
 
 /// A name that CREATE gives to a column of its query.
@@ -218,10 +218,7 @@ pub(in crate::ddl) fn create_derived(
 ) -> Result<Command> {
     let columns = column_names(cursor)?;
     let mut changes = Vec::new();
-    let mut of_view = |option: &str, value: &str| {
-        let read = OF_DERIVED.contains(&option).then(|| ViewOptionChange::read(option, value)).flatten()?;
-        Some(read.map(|change| changes.push(change)).map_err(|what| refused(option, value, what)))
-    };
+    let mut of_view = |option: &str, value: &str| Some(of_derived(option, value)?.map(|change| changes.push(change)));
     let at = cursor.location();
     let Clauses { partition_by, mut options, comment } = Clauses::parse(cursor, OF_DERIVED, &mut of_view)?;
     cursor.expect_word("AS")?;

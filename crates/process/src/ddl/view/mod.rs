@@ -17,3 +17,4 @@ pub use render::{render_create_derived, render_create_view};
 
 pub(super) use create::{create_derived, is_derived};
 pub(super) use manage::{new_state, statement};
+pub(super) use options::{of_derived, reset_of_derived};

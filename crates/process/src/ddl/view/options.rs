@@ -4,7 +4,7 @@ use millstream_catalog::{OnError, ViewOptions};
 
 use crate::Result;
 use crate::ddl::cursor::Cursor;
-use crate::ddl::options::{DURATION, SIZE, duration, options, size, unknown};
+use crate::ddl::options::{DURATION, SIZE, duration, options, refused, size, unknown};
 
 const NAMES: &[&str] = &["retention", "retention_size", "memory", "on_error"];
 
@@ -62,6 +62,26 @@ impl ViewOptionChange {
             _ => return None,
         })
     }
+}
+
+/// What an option of the query of a stream is set to; `None` when it is none.
+pub(in crate::ddl) fn of_derived(name: &str, text: &str) -> Option<Result<ViewOptionChange, String>> {
+    let read = OF_DERIVED.contains(&name).then(|| ViewOptionChange::read(name, text)).flatten()?;
+    Some(read.map_err(|what| refused(name, text, what)))
+}
+
+/// `(option, …)` of the query of a stream, if the first one is such.
+pub(in crate::ddl) fn reset_of_derived(cursor: &mut Cursor<'_>) -> Result<Option<Vec<ViewOptionChange>>> {
+    if !OF_DERIVED.iter().any(|name| cursor.is_nth_word(1, name)) {
+        return Ok(None);
+    }
+    let changes = cursor.list("the options", |c| {
+        let at = c.location();
+        let name = c.identifier("an option name")?;
+        let known = OF_DERIVED.contains(&name.as_str()).then(|| ViewOptionChange::default_of(&name)).flatten();
+        known.ok_or_else(|| unknown(c, &name, OF_DERIVED, at))
+    });
+    changes.map(Some)
 }
 
 /// `(option = value, …)` of a materialized view.

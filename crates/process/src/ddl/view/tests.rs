@@ -167,8 +167,19 @@ fn statements_about_views_are_read() {
     );
     assert_eq!(
         one("alter stream v suspend"),
-        Command::AlterDerivedStream { name: v(), if_exists: false, state: ViewState::Suspended }
+        Command::AlterDerivedStream { name: v(), if_exists: false, action: ViewAction::SetState(ViewState::Suspended) }
     );
+    let stop = ViewAction::SetOptions(vec![ViewOptionChange::OnError(OnError::Stop)]);
+    assert_eq!(
+        one("alter stream v set (on_error = 'stop')"),
+        Command::AlterDerivedStream { name: v(), if_exists: false, action: stop }
+    );
+    let default = ViewAction::SetOptions(vec![ViewOptionChange::OnError(OnError::Quarantine)]);
+    assert_eq!(
+        one("alter stream v reset (on_error)"),
+        Command::AlterDerivedStream { name: v(), if_exists: false, action: default }
+    );
+    assert!(parse("alter stream v set (on_error = 'stop', retention = '1 day')").is_err());
     let drop = |if_exists, cascade| Command::DropView { name: v(), if_exists, cascade };
     assert_eq!(one("drop materialized view v restrict"), drop(false, false));
     assert_eq!(one("drop materialized view if exists v cascade"), drop(true, true));

@@ -1,0 +1,357 @@
+//! Owns a dataflow at work: what it takes of its inputs, step by step, and where what it gives goes.
+//!
+//! A step takes one delta per input and moves the positions with it, so that between two steps the positions of the
+//! inputs say exactly which rows are in the state. Checkpoints are made there and nowhere else.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::future::select_all;
+use futures::{FutureExt, StreamExt};
+use millstream_catalog::fault::Code;
+use millstream_catalog::{OnError, Positions};
+use millstream_views::{Dataflow, Refused, weighted};
+use tokio::sync::mpsc;
+
+use super::changes::Sources;
+use super::checkpoints::{Checkpoints, Restored};
+use super::failure::{Failure, Outcome};
+use super::input::{Input, News};
+use super::open::{OpenView, Progress, Status};
+use super::outbox::Outbox;
+use super::plan::object_name;
+use crate::engine::Shared;
+use crate::{Error, FaultPoint, Result};
+
+/// Rows that one step takes from one input.
+const STEP_ROWS: usize = 64 * 1024;
+/// Rows of history that are read at once where every step is shown: they are one step.
+const SHOWN_ROWS: u64 = 128 * 1024;
+/// Rows of history that are read at once where nobody looks yet.
+const UNSEEN_ROWS: u64 = 4 << 20;
+
+/// Where the changes go.
+pub(super) enum Output {
+    /// To a view's answer; `shown` once others see it.
+    View { view: Arc<OpenView>, shown: bool },
+    /// To the stream that the view writes.
+    Stream { view: Arc<OpenView> },
+    /// To somebody who listens; `shown` once the answer was told.
+    Listener { listener: mpsc::Sender<Result<RecordBatch>>, shown: bool },
+}
+
+impl Output {
+    fn view(&self) -> Option<&Arc<OpenView>> {
+        match self {
+            Output::View { view, .. } | Output::Stream { view } => Some(view),
+            Output::Listener { .. } => None,
+        }
+    }
+}
+
+/// What a view has beside its answer.
+struct Kept {
+    checkpoints: Checkpoints,
+    outbox: Outbox,
+}
+
+/// A dataflow at work.
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    pub(super) flow: Dataflow,
+    inputs: Vec<Input>,
+    output: Output,
+    kept: Option<Kept>,
+}
+
+impl Running {
+    /// A dataflow that has read nothing.
+    pub(super) fn new(shared: &Arc<Shared>, flow: Dataflow, output: Output) -> Result<Self> {
+        let inputs = flow.inputs().iter().map(|input| open_input(shared, input)).collect::<Result<_>>()?;
+        Ok(Self { shared: Arc::clone(shared), flow, inputs, output, kept: None })
+    }
+
+    /// Takes up the last checkpoint, and delivers what a crash left of it. `outbox` is what the view has beside its
+    /// answer. Call it first.
+    pub(super) async fn restore(&mut self, outbox: Outbox) -> Outcome<Restored> {
+        let Some(view) = self.output.view().map(Arc::clone) else { return Ok(Restored::Nothing) };
+        let (checkpoints, restored) = Checkpoints::open(&self.shared, &view, &mut self.flow, &mut self.inputs)?;
+        if restored == Restored::Yes {
+            checkpoints.deliver_again(&self.shared, &outbox).await?;
+        }
+        self.kept = Some(Kept { checkpoints, outbox });
+        Ok(restored)
+    }
+
+    /// Begins with another dataflow, in place of one that a restore left unusable.
+    pub(super) fn begin_anew(&mut self, flow: Dataflow) -> Result<()> {
+        let inputs = flow.inputs().iter().map(|input| open_input(&self.shared, input)).collect::<Result<_>>()?;
+        (self.flow, self.inputs) = (flow, inputs);
+        Ok(())
+    }
+
+    pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {
+        if let Some(view) = self.output.view() {
+            view.report(change);
+        }
+    }
+
+    /// Takes a step over nothing, which comes first in any case: some answers have rows then.
+    pub(super) async fn begin(&mut self) -> Outcome<()> {
+        let nothing = self.nothing();
+        self.step(nothing).await
+    }
+
+    /// Reads the history of every input, before anybody sees the answer.
+    pub(super) async fn build(&mut self) -> Outcome<()> {
+        self.begin().await?;
+        for i in 0..self.inputs.len() {
+            if let Input::View(input) = &mut self.inputs[i] {
+                input.ready().await;
+                let rows = input.begin()?;
+                let deltas = self.only(i, rows);
+                self.step(deltas).await?;
+            }
+        }
+        self.catch_up().await
+    }
+
+    /// Takes in what is there now, before anybody sees the answer.
+    pub(super) async fn catch_up(&mut self) -> Outcome<()> {
+        let ends = self.ends();
+        self.expect_history(&ends);
+        for (i, end) in ends.iter().enumerate() {
+            while !self.inputs[i].has_read(end) {
+                match self.take(i)? {
+                    News::Rows(rows) => {
+                        let deltas = self.only(i, rows);
+                        self.step(deltas).await?;
+                    }
+                    News::InHistory => self.read_history(i).await?,
+                }
+                self.settle().await?;
+                self.save_if_due().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends of the inputs now.
+    pub(super) fn ends(&self) -> Vec<Positions> {
+        self.inputs.iter().map(Input::end).collect()
+    }
+
+    /// Whether everything before these ends is read.
+    pub(super) fn has_read(&self, ends: &[Positions]) -> bool {
+        self.inputs.iter().zip(ends).all(|(input, end)| input.has_read(end))
+    }
+
+    /// Says how much history is to be read.
+    pub(super) fn expect_history(&self, ends: &[Positions]) {
+        let rows = self.inputs.iter().zip(ends).map(|(input, end)| input.rows_to(end)).sum();
+        self.report(|progress| progress.history = (0, rows));
+    }
+
+    fn take(&mut self, i: usize) -> Result<News> {
+        tokio::task::block_in_place(|| self.inputs[i].take(STEP_ROWS))
+    }
+
+    /// Reads some of what the log of an input no longer has.
+    async fn read_history(&mut self, i: usize) -> Outcome<()> {
+        let Input::Stream(input) = &self.inputs[i] else { return Ok(()) };
+        let unseen = matches!(self.output, Output::View { shown: false, .. } | Output::Listener { shown: false, .. });
+        let limit = if unseen { UNSEEN_ROWS } else { SHOWN_ROWS };
+        let (mut rows, end) = input.history(&self.shared, limit, !unseen).await?;
+        let (mut waiting, mut count) = (Vec::new(), 0);
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|e| Error::from_datafusion(e, ""))?;
+            count += batch.num_rows();
+            waiting.push(weighted(&batch, 1)?);
+            if unseen && count >= STEP_ROWS {
+                let deltas = self.only(i, std::mem::take(&mut waiting));
+                count = 0;
+                self.step(deltas).await?;
+            }
+        }
+        self.inputs[i].taken_to(end);
+        let deltas = self.only(i, waiting);
+        self.step(deltas).await
+    }
+
+    fn nothing(&self) -> Vec<Vec<RecordBatch>> {
+        self.inputs.iter().map(|_| vec![]).collect()
+    }
+
+    fn only(&self, i: usize, rows: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
+        let mut deltas = self.nothing();
+        deltas[i] = rows;
+        deltas
+    }
+
+    /// How far every stream has been read.
+    pub(super) fn sources(&self) -> Sources {
+        let mut sources = Sources::new();
+        self.inputs.iter().for_each(|input| input.add_sources(&mut sources));
+        sources
+    }
+
+    /// Returns when there may be something new.
+    pub(super) async fn changed(&mut self) {
+        if self.inputs.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        select_all(self.inputs.iter_mut().map(Input::changed)).await;
+    }
+
+    /// Takes in what is new: for a stream several steps, since each commit costs a sync of the disk.
+    pub(super) async fn advance(&mut self) -> Outcome<()> {
+        loop {
+            self.advance_once().await?;
+            let gathers = matches!(self.output, Output::Stream { .. });
+            let full = self.kept.as_ref().is_some_and(|kept| kept.outbox.is_full());
+            if !gathers || full || self.changed().now_or_never().is_none() {
+                break;
+            }
+        }
+        self.settle().await
+    }
+
+    async fn advance_once(&mut self) -> Outcome<()> {
+        let mut deltas = Vec::with_capacity(self.inputs.len());
+        let mut in_history = Vec::new();
+        for i in 0..self.inputs.len() {
+            match self.take(i)? {
+                News::Rows(rows) => deltas.push(rows),
+                News::InHistory => {
+                    in_history.push(i);
+                    deltas.push(vec![]);
+                }
+            }
+        }
+        if deltas.iter().any(|rows| !rows.is_empty()) || in_history.is_empty() {
+            self.step(deltas).await?;
+        }
+        for i in in_history {
+            self.read_history(i).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a step. The positions of the inputs are behind what it takes already, unless nobody sees the answer.
+    async fn step(&mut self, deltas: Vec<Vec<RecordBatch>>) -> Outcome<()> {
+        let rows: usize = deltas.iter().flatten().map(RecordBatch::num_rows).sum();
+        let output = self.flow.step(deltas).await?;
+        if let Some(view) = self.output.view() {
+            view.count(rows as u64, output.refused.len() as u64);
+            view.report(|progress| {
+                if progress.status == Status::Building {
+                    progress.history.0 += rows as u64;
+                }
+                progress.unsettled |= !output.refused.is_empty();
+            });
+            stop_at(view, &output.refused)?;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.outbox.refuse(output.refused);
+        }
+        match &self.output {
+            Output::View { shown: false, .. } | Output::Listener { shown: false, .. } => {
+                self.flow.answer().apply(&output.delta)?;
+            }
+            Output::View { view, shown: true } => {
+                view.change(&output.delta, self.sources(), self.shared.options.clock.now_us())?;
+            }
+            Output::Listener { shown: true, .. } => self.tell(output.delta).await,
+            Output::Stream { .. } => {
+                if let Some(kept) = &mut self.kept {
+                    kept.outbox.add(&output.delta)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to what steps gave beside an answer: commits it and delivers it. What a stream reports as read is in it.
+    pub(super) async fn settle(&mut self) -> Outcome<()> {
+        let waits = self.kept.as_ref().is_some_and(|kept| !kept.outbox.is_empty());
+        if waits {
+            self.save().await?;
+        }
+        let sources = matches!(self.output, Output::Stream { .. }).then(|| Arc::new(self.sources()));
+        self.report(|progress| {
+            progress.unsettled = false;
+            if let Some(sources) = sources {
+                progress.sources = sources;
+            }
+        });
+        self.report_size();
+        Ok(())
+    }
+
+    /// Writes a checkpoint, unless nothing came since the last one.
+    pub(super) async fn save(&mut self) -> Outcome<()> {
+        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
+        self.shared.faults.reach(FaultPoint::OutboxGathered)?;
+        Ok(checkpoints.save(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
+    }
+
+    /// Writes a checkpoint if the last one is old.
+    pub(super) async fn save_if_due(&mut self) -> Outcome<()> {
+        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
+        Ok(checkpoints.save_if_due(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
+    }
+
+    /// Shows the answer to readers; from now on each step changes what they see.
+    pub(super) async fn show(&mut self) -> Outcome<()> {
+        let sources = self.sources();
+        match &mut self.output {
+            Output::View { view, shown } => {
+                view.publish(Arc::clone(self.flow.answer()), sources, self.flow.grows());
+                *shown = true;
+            }
+            Output::Listener { shown, .. } => {
+                *shown = true;
+                for rows in self.flow.answer().snapshot().batches()? {
+                    self.tell(weighted(&rows, 1)?).await;
+                }
+            }
+            Output::Stream { .. } => {}
+        }
+        self.report_size();
+        Ok(())
+    }
+
+    async fn tell(&self, delta: RecordBatch) {
+        if let Output::Listener { listener, .. } = &self.output
+            && delta.num_rows() > 0
+        {
+            // Whoever left is noticed by who waits for it.
+            drop(listener.send(Ok(delta)).await);
+        }
+    }
+
+    fn report_size(&mut self) {
+        let (_, bytes) = self.flow.state_size();
+        self.report(|progress| progress.state_bytes = bytes as u64);
+    }
+}
+
+fn open_input(shared: &Shared, input: &millstream_views::ViewInput) -> Result<Input> {
+    let name = object_name(&input.table)
+        .ok_or_else(|| Error::rejected(Code::Internal, format!("{} is no object's name", input.table)))?;
+    match shared.view(&name) {
+        Some(below) => Ok(Input::view(below)),
+        None => Ok(Input::stream(shared.stream(&name)?, Arc::clone(&input.schema))),
+    }
+}
+
+/// Ends a view that is not to go on behind a row that it cannot compute.
+fn stop_at(view: &OpenView, refused: &[Refused]) -> Outcome<()> {
+    let definition = view.definition();
+    let Some(first) = refused.first().filter(|_| definition.options.on_error == OnError::Stop) else { return Ok(()) };
+    let (kind, name) = (definition.kind.word(), &definition.name);
+    Err(Failure::lasting(Error::rejected(
+        Code::InvalidValue,
+        format!("{kind} {name} stops at a row it cannot compute (ON ERROR STOP): {}: {}", first.reason, first.row),
+    )))
+}
