@@ -137,3 +137,23 @@ def test_a_pipeline_answers_in_order(connection):
     with connection.pipeline():
         cursors = [connection.execute("SELECT %s::int", [n]) for n in range(10)]
     assert [c.fetchone()[0] for c in cursors] == list(range(10))
+
+
+def test_point_reads_on_a_view_are_prepared_and_shared(node):
+    node.sql("CREATE STREAM point_reads (id BIGINT, word TEXT)")
+    node.ingest("point_reads", [{"id": i, "word": f"w{i % 7}"} for i in range(50)])
+    node.sql("CREATE MATERIALIZED VIEW point_words AS SELECT word, count(*) AS n, max(id) AS last FROM point_reads GROUP BY word")
+    node.sql("FLUSH")
+    read = "SELECT n, last FROM point_words WHERE word = %s"
+    with psycopg.connect(node.dsn, autocommit=True) as one, psycopg.connect(node.dsn) as other:
+        for prepare in [True, False, None]:
+            for connection in [one, other]:
+                for in_binary in [False, True]:
+                    row = connection.execute(read, ["w1"], prepare=prepare, binary=in_binary).fetchone()
+                    assert row == (len(range(1, 50, 7)), 43), (prepare, row)
+                    assert connection.execute(read, [None], prepare=prepare).fetchall() == []
+        several = one.execute("SELECT word FROM point_words WHERE word = ANY(%s) ORDER BY word", [["w5", "w2", "none"]])
+        assert several.fetchall() == [("w2",), ("w5",)]
+        node.sql("DROP MATERIALIZED VIEW point_words")
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            one.execute(read, ["w1"], prepare=True)

@@ -3,10 +3,12 @@
 mod checkpoint;
 mod memory;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
@@ -290,13 +292,31 @@ impl Answer {
         AnswerSnapshot(self.rows.read().snapshot())
     }
 
-    /// The rows under keys, given as rows that have the key's columns in the answer's places; other columns are not
-    /// looked at.
-    pub fn lookup(&self, keys: &RecordBatch) -> Result<RecordBatch> {
-        let rows = self.rows.read();
-        let keys = rows.key().encode(keys)?;
-        rows.rows_under(&keys)
+    /// The rows under keys, each once however often its key is asked for. `keys` are the values of the key's columns, in
+    /// the order of [`Answer::key`].
+    pub fn lookup(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        under(&self.rows.read(), keys)
     }
+
+    /// [`Answer::lookup`] as far as it can be done at once: nothing when a step has been changing the answer for longer
+    /// than `patience`, or when rows have to be read from the store.
+    pub fn lookup_at_hand(&self, keys: &[ArrayRef], patience: Duration) -> Result<Option<RecordBatch>> {
+        let Some(rows) = self.rows.try_read_for(patience) else { return Ok(None) };
+        if !rows.is_in_memory() {
+            return Ok(None);
+        }
+        under(&rows, keys).map(Some)
+    }
+}
+
+fn under(rows: &Arrangement, keys: &[ArrayRef]) -> Result<RecordBatch> {
+    let encoded = rows.key().encode_values(keys, keys.first().map_or(0, |values| values.len()))?;
+    if encoded.len() == 1 {
+        return rows.rows_under(&encoded);
+    }
+    let mut asked = HashSet::with_capacity(encoded.len());
+    let found = rows.find_keys(encoded.iter().filter(|key| asked.insert(*key)));
+    rows.gather(&found.rows)
 }
 
 impl AnswerSnapshot {

@@ -113,10 +113,15 @@ impl Key {
 
     /// The keys of rows.
     pub(crate) fn encode(&self, rows: &RecordBatch) -> Result<EncodedRows> {
+        let columns = self.parts.iter().map(|part| first_not_null(rows, part)).collect::<Result<Vec<_>>>()?;
+        self.encode_values(&columns, rows.num_rows())
+    }
+
+    /// Keys whose parts have these values.
+    pub(crate) fn encode_values(&self, values: &[ArrayRef], len: usize) -> Result<EncodedRows> {
         // As keys 0.0 and -0.0 are one, as they are for the engine's joins and groups.
-        let column = |part: &Vec<usize>| first_not_null(rows, part).map(|c| normalize_float_zero(&c));
-        let columns = self.parts.iter().map(column).collect::<Result<Vec<_>>>()?;
-        self.encoder.encode(&columns, rows.num_rows())
+        let values: Vec<ArrayRef> = values.iter().map(normalize_float_zero).collect();
+        self.encoder.encode(&values, len)
     }
 
     /// Which rows have a NULL in their key.

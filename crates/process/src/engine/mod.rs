@@ -22,7 +22,7 @@ pub use options::{EngineOptions, Health, LogEngine};
 use crate::background::{care_once, remove_dropped, tier_once};
 use crate::jobs::Jobs;
 use crate::queries::Queries;
-use crate::sql::{QueryWorkers, query_context};
+use crate::sql::{Plans, QueryWorkers, query_context};
 use crate::stream::OpenStream;
 use crate::views::OpenView;
 use crate::{Error, FaultPoints, Result, Session, StreamHandle};
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Jobs,
     pub(crate) queries: Queries,
     pub(crate) workers: QueryWorkers,
+    pub(crate) plans: Plans,
     /// How many tables may be written or compacted at once.
     pub(crate) tier_permits: Semaphore,
     /// One table is cared for at a time.
@@ -85,6 +86,7 @@ impl Engine {
             jobs: Jobs::new(Arc::clone(&options.clock)),
             queries: Queries::new(Arc::clone(&options.clock), options.max_queries),
             workers: QueryWorkers::start()?,
+            plans: Plans::default(),
             tier_permits: Semaphore::new(1),
             care_permits: Semaphore::new(1),
             live: closing.child_token(),

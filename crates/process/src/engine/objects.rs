@@ -104,6 +104,7 @@ impl Shared {
         open.log().set_durability(stream.options.durability);
         open.log().set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         open.redefine(definition);
+        self.plans.outdate();
         // After a crash here the log gets its schema when the stream is opened.
         open.log().set_schema(schema).await?;
         Ok(true)
@@ -138,6 +139,7 @@ impl Shared {
     pub(crate) async fn discard_stream(self: &Arc<Self>, open: &Arc<OpenStream>) {
         let name = open.name();
         self.streams.write().remove(name);
+        self.plans.outdate();
         open.closing.cancel();
         // A round of tiering or maintenance that is under way ends before the folders go.
         let _no_tiering = open.tier_lock.lock().await;
@@ -207,6 +209,7 @@ impl Shared {
         self.tasks.spawn(tier_stream(Arc::clone(self), Arc::clone(&stream)));
         self.tasks.spawn(maintain_table(Arc::clone(self), Arc::clone(&stream)));
         self.streams.write().insert(name, stream);
+        self.plans.outdate();
     }
 
     fn logs_dir(&self) -> PathBuf {

@@ -14,6 +14,7 @@
 //! from the lake's positions: no row is missed and none is seen twice (invariant 3 of ARCHITECTURE.md).
 
 mod adapt;
+mod key_filter;
 mod log_scan;
 mod pruning;
 mod read_point;
@@ -21,6 +22,7 @@ mod stream_table;
 mod view_table;
 
 pub(crate) use adapt::{BatchAdapter, lake_batch, reader_schema};
+pub(crate) use key_filter::{KeyFilter, Keys};
 pub(crate) use read_point::{ReadPoint, StreamSnapshot};
 pub(crate) use stream_table::StreamTable;
 pub(crate) use view_table::ViewTable;

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::ReadPoint;
+use super::key_filter::{KeyFilter, Keys};
 use crate::views::OpenView;
 
 /// A view as a table.
@@ -27,41 +27,20 @@ impl ViewTable {
         Self { view }
     }
 
-    /// The row that has the key which the filters fix, if they fix all of it.
-    fn point(&self, filters: &[Expr]) -> Result<Option<RecordBatch>> {
-        let Some(key) = self.view.key().filter(|key| !key.is_empty()) else { return Ok(None) };
-        let schema = self.view.schema();
-        let mut columns: Vec<ArrayRef> = schema.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect();
-        for i in key {
-            let Some(value) = filters.iter().find_map(|f| fixed(f, schema.field(i).name())) else { return Ok(None) };
-            if value.is_null() || value.data_type() != *schema.field(i).data_type() {
-                return Ok(None);
-            }
-            columns[i] = value.to_array()?;
-        }
-        let probe = RecordBatch::try_new(nullable(schema), columns)?;
-        Ok(Some(self.view.lookup(&probe)?))
+    pub(crate) fn view(&self) -> &Arc<OpenView> {
+        &self.view
     }
-}
 
-/// The literal that a filter says a column equals.
-fn fixed(filter: &Expr, column: &str) -> Option<ScalarValue> {
-    split_conjunction(filter).into_iter().find_map(|expr| match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
-            (Expr::Column(c), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(c))
-                if c.name == column =>
-            {
-                Some(value.clone())
-            }
-            _ => None,
-        },
-        _ => None,
-    })
-}
-
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
-    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+    /// The rows under the keys which the filters fix, if they fix all columns of the key.
+    fn point(&self, filters: &[Expr]) -> Result<Option<RecordBatch>> {
+        let Some(key) = self.view.key() else { return Ok(None) };
+        let parts: Vec<&Expr> = filters.iter().flat_map(split_conjunction).collect();
+        let Some((filter, _)) = KeyFilter::of(&parts, &key, self.view.schema()) else { return Ok(None) };
+        match filter.keys(&[])? {
+            Keys::Some(keys) => Ok(self.view.lookup(&key, &keys)?),
+            Keys::None | Keys::Unfit => Ok(None),
+        }
+    }
 }
 
 #[async_trait]

@@ -6,6 +6,8 @@ mod context;
 mod duplicates;
 mod hidden;
 mod pauses;
+mod plans;
+mod point_read;
 mod rows;
 mod session;
 mod settings;
@@ -17,6 +19,7 @@ mod workers;
 
 pub(crate) use column_names::ColumnNames;
 pub(crate) use context::query_context;
+pub(crate) use plans::Plans;
 pub use rows::{Outcome, RowStream};
 pub use session::{Canceller, RunOptions, Session};
 pub(crate) use session::{SameNames, plan_statement};

@@ -179,7 +179,7 @@ pub(super) async fn expired(timeout: Option<Duration>) {
     }
 }
 
-fn defect(broken: &JoinError) -> Error {
+pub(super) fn defect(broken: &JoinError) -> Error {
     Error::rejected(Code::Internal, format!("the statement hit a defect of Millstream; see the log: {broken}"))
 }
 

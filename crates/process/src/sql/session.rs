@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
@@ -14,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::column_names::ColumnNames;
 use super::context::Catalogs;
+use super::point_read::PointRead;
 use super::rows::Query;
 use super::settings::Settings;
+use super::statement::PlannedQuery;
 use super::{Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden, views};
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
@@ -87,18 +90,36 @@ impl Session {
         if self.shared.closing.is_cancelled() {
             return Err(Error::rejected(Code::ShuttingDown, "the node is stopping"));
         }
+        let prepared = &self.current(prepared).await?;
         let timeout = options.timeout.or_else(|| self.settings.lock().timeout());
         self.wait_for(&options.after, timeout).await?;
-        if let (Some(plan), false) = (&prepared.plan, options.after.is_empty()) {
-            self.wait_for_views(plan, &options.after, timeout).await?;
+        if let (Some(query), false) = (prepared.planned(), options.after.is_empty()) {
+            self.wait_for_views(&query.plan, &options.after, timeout).await?;
         }
-        match (&prepared.plan, prepared.statement.command()) {
-            (Some(plan), _) => self.run_query(prepared, plan.clone(), params, timeout).await,
+        match (prepared.planned(), prepared.statement().command()) {
+            (Some(query), _) => self.run_query(prepared, query, params, timeout).await,
             (None, Command::EmitChanges { query }) => {
-                views::changes(self, query, &prepared.statement.text, options.timeout).await
+                views::changes(self, query, &prepared.statement().text, options.timeout).await
             }
-            (None, _) => commands::run(self, &prepared.statement).await,
+            (None, _) => commands::run(self, prepared.statement()).await,
         }
+    }
+
+    /// The rows of a prepared statement, if it is a point read that can be answered at once; else, and where it fails,
+    /// it is to be run.
+    pub fn run_at_once(&self, prepared: &Prepared, params: &[ScalarValue]) -> Option<RecordBatch> {
+        let query = prepared.planned()?;
+        if query.generation != self.shared.plans.generation() || self.shared.closing.is_cancelled() {
+            return None;
+        }
+        let rows = self.point_read(prepared, query)?.rows_at_hand(params).ok()??;
+        self.shared.queries.count();
+        Some(rows)
+    }
+
+    /// The statement of that text as it was prepared lately, by whichever session.
+    pub fn prepared(&self, text: &str) -> Option<Prepared> {
+        self.shared.plans.get(text)
     }
 
     /// Parses, plans and runs one statement without parameters.
@@ -135,20 +156,44 @@ impl Session {
     }
 
     async fn plan(&self, statement: &Statement, sql: &DfStatement) -> Result<Prepared> {
+        if let Some(known) = self.shared.plans.get(&statement.text) {
+            return Ok(known);
+        }
+        let generation = self.shared.plans.generation();
         let plan = plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?;
         let tag = permitted(&plan)?;
         let names = ColumnNames::of(sql, plan.schema().as_arrow());
-        Prepared::query(statement.clone(), plan, tag, names)
+        let prepared = Prepared::query(statement.clone(), plan, generation, tag, names)?;
+        self.shared.plans.keep(&prepared);
+        Ok(prepared)
+    }
+
+    /// The statement planned over the catalog as it is now.
+    async fn current(&self, prepared: &Prepared) -> Result<Prepared> {
+        match (prepared.planned(), prepared.statement().command()) {
+            (Some(query), Command::Sql(sql)) if query.generation != self.shared.plans.generation() => {
+                let now = self.plan(prepared.statement(), sql).await?;
+                match now.looks_like(prepared) {
+                    true => Ok(now),
+                    false => Err(Error::rejected(Code::Unsupported, "cached plan must not change result type")),
+                }
+            }
+            _ => Ok(prepared.clone()),
+        }
+    }
+
+    fn point_read<'a>(&self, prepared: &'a Prepared, query: &'a PlannedQuery) -> Option<&'a Arc<PointRead>> {
+        query.point_read.get(&query.plan, prepared.schema(), || Ok(self.shared.context()?.state()))
     }
 
     async fn run_query(
         &self,
         prepared: &Prepared,
-        plan: LogicalPlan,
+        query: &PlannedQuery,
         params: &[ScalarValue],
         timeout: Option<Duration>,
     ) -> Result<Outcome> {
-        let text = &prepared.statement.text;
+        let text = &prepared.statement().text;
         let expected = prepared.parameter_types().len();
         if params.len() < expected {
             return Err(Error::rejected(
@@ -156,6 +201,12 @@ impl Session {
                 format!("the statement has {expected} parameters, {} were given", params.len()),
             ));
         }
+        if let Some(read) = self.point_read(prepared, query)
+            && let Some(rows) = self.run_point_read(read, text, params, timeout).await?
+        {
+            return Ok(Outcome::Rows { rows: RowStream::ready(rows), tag: prepared.tag() });
+        }
+        let plan = query.plan.clone();
         let plan = if expected == 0 {
             plan
         } else {
@@ -166,10 +217,31 @@ impl Session {
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
-        let names = prepared.names.clone();
+        let names = prepared.names().clone();
         let query = Query { sql: text.clone(), plan, names, state, timeout, guard };
         let rows = RowStream::start(&self.shared.workers, query).await?;
-        Ok(Outcome::Rows { rows, tag: prepared.tag })
+        Ok(Outcome::Rows { rows, tag: prepared.tag() })
+    }
+
+    /// The rows of a point read; `None` where it has to be run by its plan. One that takes no time takes no place among
+    /// the running statements.
+    async fn run_point_read(
+        &self,
+        read: &Arc<PointRead>,
+        text: &str,
+        params: &[ScalarValue],
+        timeout: Option<Duration>,
+    ) -> Result<Option<RecordBatch>> {
+        if let Some(rows) = read.rows_at_hand(params)? {
+            self.shared.queries.count();
+            return Ok(Some(rows));
+        }
+        let guard = self.shared.queries.begin(text)?;
+        self.runs(guard.cancel_token());
+        let rows = read.rows_from(self.shared.workers.handle(), params, guard.cancel_token(), timeout).await;
+        guard.add_rows(rows.as_ref().ok().and_then(Option::as_ref).map_or(0, RecordBatch::num_rows));
+        guard.finish(rows.as_ref().err());
+        rows
     }
 
     /// What a cancel of this session ends from here on.

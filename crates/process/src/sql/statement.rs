@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_catalog::fault::Code;
 
 use super::column_names::ColumnNames;
+use super::point_read::PointReadCell;
 use crate::ddl::{Command, ParsedStatement};
 use crate::{Error, Result};
 
@@ -28,64 +29,112 @@ impl Statement {
     }
 }
 
-/// A planned statement.
+/// A planned statement. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    pub(crate) statement: Statement,
-    pub(crate) plan: Option<LogicalPlan>,
-    pub(crate) tag: &'static str,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    statement: Statement,
+    query: Option<PlannedQuery>,
+    tag: &'static str,
     parameters: Vec<Option<DataType>>,
     schema: Option<SchemaRef>,
-    pub(crate) names: ColumnNames,
+    names: ColumnNames,
+}
+
+/// A query's plan.
+#[derive(Debug)]
+pub(crate) struct PlannedQuery {
+    pub(crate) plan: LogicalPlan,
+    /// Which state of the catalog it was planned over.
+    pub(crate) generation: u64,
+    /// How it is run without the plan, if it can be.
+    pub(crate) point_read: PointReadCell,
 }
 
 impl Prepared {
-    /// A query.
+    /// A query, planned over that state of the catalog.
     pub(crate) fn query(
         statement: Statement,
         plan: LogicalPlan,
+        generation: u64,
         tag: &'static str,
         names: ColumnNames,
     ) -> Result<Self> {
         let parameters = parameters(&plan).map_err(|(code, message)| Error::rejected(code, message))?;
         let schema = names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())));
-        Ok(Self { statement, plan: Some(plan), tag, parameters, schema: Some(schema), names })
+        let query = Some(PlannedQuery { plan, generation, point_read: PointReadCell::default() });
+        Ok(Self { inner: Arc::new(Inner { statement, query, tag, parameters, schema: Some(schema), names }) })
     }
 
     /// A command of the engine's own; `schema` where it returns rows.
     pub(crate) fn command(statement: Statement, schema: Option<SchemaRef>, tag: &'static str) -> Self {
-        Self { statement, plan: None, tag, parameters: vec![], schema, names: ColumnNames::default() }
+        let (parameters, names) = (vec![], ColumnNames::default());
+        Self { inner: Arc::new(Inner { statement, query: None, tag, parameters, schema, names }) }
+    }
+
+    pub(crate) fn statement(&self) -> &Statement {
+        &self.inner.statement
+    }
+
+    pub(crate) fn planned(&self) -> Option<&PlannedQuery> {
+        self.inner.query.as_ref()
+    }
+
+    pub(crate) fn tag(&self) -> &'static str {
+        self.inner.tag
+    }
+
+    pub(crate) fn names(&self) -> &ColumnNames {
+        &self.inner.names
+    }
+
+    /// Whether clients that know this one's parameters and columns can use the other.
+    pub(crate) fn looks_like(&self, other: &Prepared) -> bool {
+        let same_columns = match (&self.inner.schema, &other.inner.schema) {
+            (Some(a), Some(b)) => {
+                let same = |(a, b): (&Arc<Field>, &Arc<Field>)| {
+                    a.name() == b.name() && a.data_type() == b.data_type() && a.metadata() == b.metadata()
+                };
+                a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(same)
+            }
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same_columns && self.inner.parameters == other.inner.parameters
     }
 
     /// The types of `$1`, `$2`, …; `None` where the statement does not tell.
     pub fn parameter_types(&self) -> &[Option<DataType>] {
-        &self.parameters
+        &self.inner.parameters
     }
 
     /// The result's columns; `None` for statements that return no rows. Field metadata tells JSON and UUID from text
     /// (`millstream_catalog::LOGICAL_TYPE_KEY`).
     pub fn schema(&self) -> Option<SchemaRef> {
-        self.schema.clone()
+        self.inner.schema.clone()
     }
 
     /// The result's columns when the parameters have these values: their types may decide the columns', as in
     /// `SELECT $1`.
     pub fn schema_with(&self, params: &[ScalarValue]) -> Option<SchemaRef> {
-        let plan = self.plan.clone()?.with_param_values(ParamValues::from(params.to_vec()));
+        let plan = self.planned()?.plan.clone().with_param_values(ParamValues::from(params.to_vec()));
         match plan {
-            Ok(plan) => Some(self.names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())))),
+            Ok(plan) => Some(self.inner.names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())))),
             Err(_) => self.schema(),
         }
     }
 
     /// Whether it is a query, run by the planner, and no command of the engine's own.
     pub fn is_query(&self) -> bool {
-        self.plan.is_some()
+        self.inner.query.is_some()
     }
 
     /// The statement's text.
     pub fn text(&self) -> &str {
-        &self.statement.text
+        &self.inner.statement.text
     }
 }
 

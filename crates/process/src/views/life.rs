@@ -42,6 +42,7 @@ impl Shared {
         let name = definition.name.clone();
         let view = Arc::new(OpenView::new(definition, self.closing.child_token()));
         self.views.write().insert(name, Arc::clone(&view));
+        self.plans.outdate();
         view
     }
 
@@ -158,6 +159,7 @@ impl Shared {
             views.remove(&name);
             views.insert(renamed, Arc::clone(view));
         }
+        self.plans.outdate();
         Ok(true)
     }
 
@@ -195,6 +197,7 @@ impl Shared {
             }
             views.insert(name.clone(), Arc::clone(&new));
         }
+        self.plans.outdate();
         // Those that read the old one follow the new one from its whole answer.
         for definition in changed.into_iter().filter(|d| d.id != new.id()) {
             if let Some(above) = self.view(&definition.name) {
@@ -245,6 +248,7 @@ impl Shared {
         for view in going {
             let name = view.name();
             self.views.write().remove(&name);
+            self.plans.outdate();
             view.drop_state();
             view.closing.cancel();
             self.options.catalog.forget_dropped_view(view.id()).await?;

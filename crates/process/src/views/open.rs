@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, StreamId, View, ViewId, ViewKind};
@@ -19,6 +20,9 @@ use crate::{Error, Result};
 
 /// Bytes of changes kept for those who follow, unless the view says otherwise.
 const CHANGELOG_BYTES: u64 = 64 << 20;
+
+/// How long a thread that serves the network may wait for a step to be applied.
+const PATIENCE: Duration = Duration::from_micros(50);
 
 /// What a view is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -255,11 +259,24 @@ impl OpenView {
         }
     }
 
-    /// The rows under keys; see [`Answer::lookup`].
-    pub(crate) fn lookup(&self, keys: &RecordBatch) -> Result<RecordBatch> {
+    /// The rows under keys, see [`Answer::lookup`]; `None` when the view has another key than `columns` by now.
+    pub(crate) fn lookup(&self, columns: &[usize], keys: &[ArrayRef]) -> Result<Option<RecordBatch>> {
         let published = self.published.read();
         let now = published.as_ref().ok_or_else(|| self.not_there())?;
-        Ok(now.answer.lookup(keys)?)
+        match now.answer.key() == Some(columns) {
+            true => Ok(Some(now.answer.lookup(keys)?)),
+            false => Ok(None),
+        }
+    }
+
+    /// [`OpenView::lookup`] as far as it can be done at once, see [`Answer::lookup_at_hand`].
+    pub(crate) fn lookup_at_hand(&self, columns: &[usize], keys: &[ArrayRef]) -> Result<Option<RecordBatch>> {
+        let Some(published) = self.published.try_read_for(PATIENCE) else { return Ok(None) };
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        match now.answer.key() == Some(columns) {
+            true => Ok(now.answer.lookup_at_hand(keys, PATIENCE)?),
+            false => Ok(None),
+        }
     }
 
     /// The columns of which no two rows have the same values.

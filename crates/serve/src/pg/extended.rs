@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::ScalarValue;
 use millstream_process::{Prepared, RunOptions};
@@ -17,7 +18,7 @@ use super::connection::{Connection, Failure, Sending, rows_of};
 use super::control::Control;
 use super::cursor_statement::CursorStatement;
 use super::oid;
-use super::report::Report;
+use super::report::{Report, unwritable};
 use super::row::RowFormat;
 use super::value::{Given, arrow_type};
 use super::wire::WireError;
@@ -28,8 +29,8 @@ pub(super) struct Statement {
     body: Body,
     /// The parameters' types as the client is told them.
     parameter_oids: Vec<u32>,
-    /// The result's columns as the client is told them; none where there is no result.
-    schema: Option<SchemaRef>,
+    /// The result's columns as the client is told them, all as text; none where there is no result.
+    format: Option<RowFormat>,
 }
 
 enum Body {
@@ -75,13 +76,22 @@ enum State {
 impl Statement {
     fn new(body: Body, declared: &[u32]) -> Self {
         let parameter_oids = parameter_oids(&body, declared);
-        let mut statement = Self { body, parameter_oids, schema: None };
+        let mut statement = Self { body, parameter_oids, format: None };
         let nulls = statement.parameter_oids.iter().map(|oid| match arrow_type(*oid) {
             Some(data_type) => ScalarValue::try_from(&data_type).unwrap_or(ScalarValue::Utf8(None)),
             None => ScalarValue::Utf8(None),
         });
-        statement.schema = statement.schema_with(&nulls.collect::<Vec<_>>());
+        let schema = statement.schema_with(&nulls.collect::<Vec<_>>());
+        statement.format = schema.map(|schema| RowFormat::new(&schema, &[]));
         statement
+    }
+
+    /// How the result looks for parameters of these types, in these formats.
+    fn format_with(&self, params: &[ScalarValue], formats: &[i16]) -> Option<RowFormat> {
+        match self.body.prepared().is_some_and(|p| p.parameter_types().iter().any(Option::is_none)) {
+            true => self.schema_with(params).map(|schema| RowFormat::new(&schema, formats)),
+            false => self.format.as_ref().map(|format| format.in_formats(formats)),
+        }
     }
 
     /// The result's columns for parameters of these types; they matter where the statement does not tell the types.
@@ -146,11 +156,19 @@ impl Connection {
             let message = format!("prepared statement {name:?} already exists");
             return Err(Report::new("42P05", message).into());
         }
-        let control = Control::parse(&parse.query);
-        self.check_block(control.as_ref())?;
-        let body = match control {
-            Some(control) => Body::Control(control),
-            None => self.prepare(&parse.query).await?,
+        let body = match self.session.prepared(without_end(&parse.query)) {
+            Some(known) => {
+                self.check_block(None)?;
+                Body::Query(Box::new(known))
+            }
+            None => {
+                let control = Control::parse(&parse.query);
+                self.check_block(control.as_ref())?;
+                match control {
+                    Some(control) => Body::Control(control),
+                    None => self.prepare(&parse.query).await?,
+                }
+            }
         };
         self.statements.insert(name, Arc::new(Statement::new(body, &parse.type_oids)));
         Ok(self.wire.send(PgWireBackendMessage::ParseComplete(ParseComplete::new()))?)
@@ -211,7 +229,7 @@ impl Connection {
         let formats = &bind.result_column_format_codes;
         let format = match &statement.body {
             Body::Cursor(cursor, _) => self.fetched(cursor, formats),
-            _ => statement.schema_with(&params).map(|schema| RowFormat::new(&schema, formats)),
+            _ => statement.format_with(&params, formats),
         };
         let portal = Portal { statement, params, format, state: State::Ready };
         self.portals.insert(bind.portal_name.unwrap_or_default(), portal);
@@ -239,7 +257,7 @@ impl Connection {
             self.wire.send(PgWireBackendMessage::ParameterDescription(parameters))?;
             match &statement.body {
                 Body::Cursor(cursor, _) => self.fetched(cursor, &[]),
-                _ => statement.schema.as_ref().map(|schema| RowFormat::new(schema, &[])),
+                _ => statement.format.clone(),
             }
         } else {
             // A cursor is a portal, too.
@@ -294,6 +312,12 @@ impl Connection {
             Body::Query(prepared) => prepared,
         };
         self.check_block(None)?;
+        if let Some(rows) = self.session.run_at_once(prepared, &portal.params)
+            && (limit == 0 || limit > rows.num_rows() as u64)
+        {
+            self.send_batch(&rows, portal.format.as_ref())?;
+            return Ok(State::Done);
+        }
         let run = self.session.run(prepared, &portal.params, RunOptions::default());
         let outcome = self.wire.while_connected(run).await??;
         let Some((rows, tag)) = rows_of(self, outcome)? else {
@@ -301,6 +325,18 @@ impl Connection {
         };
         let format = portal.format.clone().unwrap_or_else(|| RowFormat::new(&rows.schema(), &[]));
         self.resume(Box::new(Sending::new(rows, tag, format)), limit).await
+    }
+
+    /// Sends a result that is there as a whole, with its end.
+    fn send_batch(&mut self, rows: &RecordBatch, format: Option<&RowFormat>) -> Result<(), Failure> {
+        let format = format.cloned().unwrap_or_else(|| RowFormat::new(&rows.schema(), &[]));
+        let unfit = |e| Failure::Report(unwritable(&e));
+        let columns = format.columns(rows).map_err(unfit)?;
+        let mut scratch = Vec::new();
+        for row in 0..rows.num_rows() {
+            format.put_row(&columns, row, &mut scratch, self.wire.output()).map_err(unfit)?;
+        }
+        Ok(self.complete(format!("SELECT {}", rows.num_rows()))?)
     }
 
     async fn resume(&mut self, mut sending: Box<Sending>, limit: u64) -> Result<State, Failure> {
@@ -322,6 +358,11 @@ impl Connection {
         }
         Ok(self.wire.send(PgWireBackendMessage::CloseComplete(CloseComplete::new()))?)
     }
+}
+
+/// A text without the `;` at its end.
+pub(super) fn without_end(text: &str) -> &str {
+    text.trim_end_matches(|c: char| c == ';' || c.is_whitespace())
 }
 
 fn no_portal(name: &str) -> Failure {

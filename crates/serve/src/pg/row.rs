@@ -1,5 +1,7 @@
 //! Owns how a result's rows become DataRow messages, in PostgreSQL's text and binary forms.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -15,27 +17,48 @@ use crate::sql_type::SqlType;
 pub(super) const EPOCH_DAYS: i32 = 10_957;
 pub(super) const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 
-/// A result's columns as they were announced, and in which format each goes out.
+/// A result's columns as they were announced, and in which format each goes out. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct RowFormat {
-    columns: Vec<(String, SqlType, bool)>,
+    columns: Arc<[(String, SqlType)]>,
+    formats: Formats,
+}
+
+/// Which columns go out in the binary form.
+#[derive(Debug, Clone)]
+enum Formats {
+    All(bool),
+    Each(Arc<[bool]>),
+}
+
+impl Formats {
+    /// As Bind gives them: none for all text, one for all, or one per column.
+    fn new(formats: &[i16]) -> Self {
+        match formats {
+            [] => Self::All(false),
+            [all] => Self::All(*all == 1),
+            each => Self::Each(each.iter().map(|format| *format == 1).collect()),
+        }
+    }
+
+    fn is_binary(&self, column: usize) -> bool {
+        match self {
+            Self::All(binary) => *binary,
+            Self::Each(each) => each.get(column).copied().unwrap_or_default(),
+        }
+    }
 }
 
 impl RowFormat {
     /// The columns of a schema. `formats` is as Bind gives it: none for all text, one for all, or one per column.
     pub(super) fn new(schema: &SchemaRef, formats: &[i16]) -> Self {
-        let binary = |i: usize| match formats {
-            [] => false,
-            [all] => *all == 1,
-            each => each.get(i) == Some(&1),
-        };
-        let columns = schema
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(i, field)| (field.name().clone(), SqlType::of(field), binary(i)))
-            .collect();
-        Self { columns }
+        let columns = schema.fields().iter().map(|field| (field.name().clone(), SqlType::of(field))).collect();
+        Self { columns, formats: Formats::new(formats) }
+    }
+
+    /// The same columns in other formats.
+    pub(super) fn in_formats(&self, formats: &[i16]) -> Self {
+        Self { columns: Arc::clone(&self.columns), formats: Formats::new(formats) }
     }
 
     /// How many columns there are.
@@ -45,12 +68,13 @@ impl RowFormat {
 
     /// The columns as RowDescription tells them.
     pub(super) fn describe(&self) -> Vec<FieldDescription> {
-        self.columns.iter().map(|(name, sql_type, binary)| oid::describe(name, sql_type, *binary)).collect()
+        let columns = self.columns.iter().enumerate();
+        columns.map(|(i, (name, sql_type))| oid::describe(name, sql_type, self.formats.is_binary(i))).collect()
     }
 
     /// A batch's values as those of the announced types, even where the plan came out with others.
     pub(super) fn columns(&self, batch: &RecordBatch) -> Result<Vec<Column>, ArrowError> {
-        self.columns.iter().zip(batch.columns()).map(|((_, sql_type, _), array)| Column::new(sql_type, array)).collect()
+        self.columns.iter().zip(batch.columns()).map(|((_, sql_type), array)| Column::new(sql_type, array)).collect()
     }
 
     /// Writes one row as a DataRow message; `scratch` is reused from row to row.
@@ -65,13 +89,13 @@ impl RowFormat {
         out.put_u8(MESSAGE_TYPE_BYTE_DATA_ROW);
         out.put_u32(0);
         out.put_u16(length(columns.len())?);
-        for (column, (_, sql_type, binary)) in columns.iter().zip(&self.columns) {
+        for (i, (column, (_, sql_type))) in columns.iter().zip(self.columns.iter()).enumerate() {
             if column.is_null(row) {
                 out.put_i32(-1);
                 continue;
             }
             scratch.clear();
-            match binary {
+            match self.formats.is_binary(i) {
                 true => put_binary(column, sql_type, row, scratch)?,
                 false => put_text(column, sql_type, row, scratch),
             }

@@ -8,6 +8,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 use super::connection::{Connection, Failure, Sending, rows_of};
 use super::control::Control;
 use super::cursor_statement::CursorStatement;
+use super::extended::without_end;
 use super::report::Report;
 use super::row::RowFormat;
 use super::wire::WireError;
@@ -33,6 +34,10 @@ impl Connection {
         }
         if let Some(cursor) = CursorStatement::parse(text) {
             return self.run_cursor_text(text, &cursor).await;
+        }
+        if let Some(known) = self.session.prepared(without_end(text)) {
+            self.check_block(None)?;
+            return self.run_prepared(&known).await;
         }
         let statements = self.session.parse(text)?;
         if statements.is_empty() {
@@ -75,8 +80,13 @@ impl Connection {
         }
         let (session, wire) = (&self.session, &mut self.wire);
         let prepared = wire.while_connected(session.prepare(statement)).await??;
-        no_parameters(&prepared)?;
-        let outcome = wire.while_connected(session.run(&prepared, &[], RunOptions::default())).await??;
+        self.run_prepared(&prepared).await
+    }
+
+    async fn run_prepared(&mut self, prepared: &Prepared) -> Result<(), Failure> {
+        no_parameters(prepared)?;
+        let (session, wire) = (&self.session, &mut self.wire);
+        let outcome = wire.while_connected(session.run(prepared, &[], RunOptions::default())).await??;
         let Some((rows, tag)) = rows_of(self, outcome)? else {
             return Ok(());
         };

@@ -8,6 +8,7 @@ mod http_formats;
 mod live;
 mod pg;
 mod pg_cursors;
+mod pg_point_reads;
 mod pg_protocol;
 mod pg_types;
 mod psql;

@@ -324,6 +324,11 @@ impl Arrangement {
         self.gather(&self.find(keys).rows)
     }
 
+    /// Whether no row has to be read from the store.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        !self.pieces.memory().is_limited()
+    }
+
     /// Everything that is there now, as batches that later changes leave alone.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot { schema: Arc::clone(self.schema()), pieces: self.pieces.list().to_vec(), live: self.live.clone() }
