@@ -35,7 +35,7 @@ fmt: need-cargo ## format every file
 	@cargo fmt --all
 
 bench: need-cargo need-cc need-python ## speed, against limits and peers; writes bench/results/
-	@cargo build --locked --release --package millstream --package millstream-bench
+	@cargo build --locked --release --package millstream --package millstream-bench --package millstream-nexmark
 	@python3 bench/run.py $(ARGS)
 
 soak: need-cargo need-cc ## the crash test without end; stop it with Ctrl-C

@@ -8,6 +8,7 @@ mini-cluster with parallelism 2, into sinks that drop every row. Two configurati
     heap      state on the heap, no checkpoints: nothing is durable
 
 Each (query, configuration) gives one line of JSON: rows read, seconds of each run, events per second by their median.
+With --serve each line of standard input asks for one run instead.
 The time of a job over ten rows, measured just before, is taken off; where a run takes less than three times that, there
 is no rate but the word that more events are needed. Rows count as read once, however often a query names its stream.
 The exit code says whether every query gave a rate. Needs Java 17, Python 3.9 to 3.12, and the release binary
@@ -135,6 +136,7 @@ def arguments():
     a.add_argument("--runs", type=int, default=3, help="timed runs of each, after one that is not (default 3)")
     a.add_argument("--heap-gb", type=int, default=4, help="the JVM's heap (default 4)")
     a.add_argument("--flink", default="2.3.0", help="version of the PyPI package apache-flink (default 2.3.0)")
+    a.add_argument("--serve", action="store_true", help="take {query, events} as lines of JSON, one timed run each")
     a.add_argument("--inside", choices=["rocksdb", "heap"], help=argparse.SUPPRESS)
     a.add_argument("--rows", type=json.loads, help=argparse.SUPPRESS)
     return a.parse_args()
@@ -152,14 +154,14 @@ def python_with_flink(options):
     return python
 
 
-def events(options):
-    """Writes the events if they are not there; gives back the folder and the rows of each kind."""
+def events(options, count):
+    """Writes so many events if they are not there; gives back the folder and the rows of each kind."""
     if not options.binary.exists():
-        sys.exit(f"{options.binary} is not there: cargo build --release -p millstream-nexmark")
-    folder = options.work / f"events-{options.events}-{options.per_second}"
+        sys.exit(f"{options.binary} is not there: cargo build --release -p millstream -p millstream-nexmark")
+    folder = options.work / f"events-{count}-{options.per_second}"
     rows = folder / "rows.json"
     if not rows.exists():
-        command = [options.binary, "write", folder, str(options.events), str(options.per_second), "2"]
+        command = [options.binary, "write", folder, str(count), str(options.per_second), "2"]
         rows.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return folder, json.loads(rows.read_text())
 
@@ -169,7 +171,7 @@ def outside(options):
     if unknown := [q for q in queries if q not in QUERIES]:
         sys.exit(f"no query {', '.join(unknown)}; there are {', '.join(QUERIES)}")
     python = python_with_flink(options)
-    _, rows = events(options)
+    rows = {} if options.serve else events(options, options.events)[1]
     worst = 0
     for state in options.states.split(","):
         environment = os.environ | {"JVM_ARGS": f"-Xms{options.heap_gb}g -Xmx{options.heap_gb}g"}
@@ -214,6 +216,8 @@ def cluster(options):
 
 
 def declare(environment, folder):
+    for table in [*EVENT_COLUMNS, "side_input", "ten"]:
+        environment.execute_sql(f"drop table if exists {table}")
     for table, columns in EVENT_COLUMNS.items():
         # Watermarks as published.
         environment.execute_sql(f"""create table {table} ({columns}, date_time as to_timestamp_ltz(us / 1000, 3),
@@ -236,7 +240,6 @@ def seconds(environment, query):
 
 def measured(environment, query, rows, runs):
     """The figures of one query."""
-    seconds(environment, query)
     start_up = statistics.median(seconds(environment, "select id from ten") for _ in range(3))
     taken = [seconds(environment, query) for _ in range(runs)]
     figures = {"rows": rows, "start_up_s": round(start_up, 3), "run_s": [round(s, 3) for s in taken]}
@@ -247,23 +250,54 @@ def measured(environment, query, rows, runs):
 
 
 def inside(options):
-    folder, _ = events(options)
+    folder, _ = events(options, options.events)
     environment = cluster(options)
     declare(environment, folder)
     seconds(environment, "select id from ten")
     failed = False
     for name in options.queries.split(","):
-        figures = {"engine": "flink", "version": options.flink, "state": options.inside, "query": name}
-        rows = sum(options.rows[kind] for kind in READS.get(name, ["bid"]))
-        try:
-            figures |= measured(environment, QUERIES[name], rows, options.runs)
-        except Exception as error:  # one failed query must not cost the others
-            figures["error"] = str(error)[-600:]
+        figures = one(options, environment, name, options.rows, warm=True)
         failed |= "error" in figures
         print(json.dumps(figures), flush=True)
     sys.exit(1 if failed else 0)
 
 
+def one(options, environment, name, rows, warm):
+    """What is printed of one query; it runs once without a clock if it is to be warm."""
+    figures = {"engine": "flink", "version": options.flink, "state": options.inside, "query": name}
+    rows = sum(rows[kind] for kind in READS.get(name, ["bid"]))
+    try:
+        if warm:
+            seconds(environment, QUERIES[name])
+        figures |= measured(environment, QUERIES[name], rows, 1 if options.serve else options.runs)
+    except Exception as error:  # one failed query must not cost the others
+        figures["error"] = str(error)[-600:]
+    return figures
+
+
+def serve(options):
+    """Answers each line of standard input, such as {"query": "q5", "events": 2000000}, with a line of figures."""
+    environment, declared, seen = cluster(options), None, set()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        wanted = json.loads(line)
+        folder, rows = events(options, wanted["events"])
+        if declared != folder:
+            declare(environment, folder)
+            declared = folder
+        name = wanted["query"]
+        if not seen:
+            seconds(environment, "select id from ten")
+        figures = one(options, environment, name, rows, warm=name not in seen)
+        seen.add(name)
+        print(json.dumps(figures | {"events": wanted["events"]}), flush=True)
+
+
 if __name__ == "__main__":
     options = arguments()
-    inside(options) if options.inside else outside(options)
+    if not options.inside:
+        outside(options)
+    elif options.serve:
+        serve(options)
+    else:
+        inside(options)

@@ -38,7 +38,8 @@ class Node:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the node ended with {self.process.returncode}; see {self.output.name}")
             if address is None and address_file.exists():
-                address = json.loads(address_file.read_text())["http"]
+                addresses = json.loads(address_file.read_text())
+                address, self.pg_address = addresses["http"], addresses["pg"]
             if address is not None and self._ready(address):
                 return address
             time.sleep(0.001)
@@ -68,15 +69,25 @@ class Node:
 
     def sql(self, statement):
         """The rows of an answer."""
+        reply = self._post("/v1/sql", json.dumps({"sql": statement}), "application/json", statement)
+        return reply.get("rows", [])
+
+    def append(self, stream, rows):
+        """Appends rows, each a dictionary."""
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        reply = self._post(f"/v1/streams/{stream}", lines, "application/x-ndjson", stream)
+        if reply["accepted"] != len(rows):
+            raise RuntimeError(f"{stream}: {reply}")
+
+    def _post(self, path, body, content_type, what):
         if not hasattr(self, "connection"):
             self.connection = http.client.HTTPConnection(self.address, timeout=PATIENCE_S)
-        self.connection.request("POST", "/v1/sql", json.dumps({"sql": statement}),
-                                {"content-type": "application/json", "accept": "application/json"})
+        self.connection.request("POST", path, body, {"content-type": content_type, "accept": "application/json"})
         reply = self.connection.getresponse()
-        body = reply.read()
+        text = reply.read()
         if reply.status != 200:
-            raise RuntimeError(f"{statement}: {reply.status} {body.decode(errors='replace')}")
-        return json.loads(body or b"{}").get("rows", [])
+            raise RuntimeError(f"{what[:200]}: {reply.status} {text.decode(errors='replace')}")
+        return json.loads(text or b"{}")
 
     def query(self, statement):
         """Milliseconds from the question to the answer, over HTTP."""

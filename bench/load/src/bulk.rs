@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Figures;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Error};
 use crate::connection::{Connection, render};
 use crate::event::Events;
 use crate::latency::Latencies;
@@ -19,8 +19,9 @@ const BODIES: u64 = 16;
 #[derive(Debug)]
 pub struct Load {
     address: String,
-    path: String,
     events: u64,
+    /// What each connection sends in turn.
+    bodies: Vec<Vec<Vec<u8>>>,
     deadline: Instant,
     /// Events that may still be sent.
     left: Cell<u64>,
@@ -40,8 +41,8 @@ pub struct Seen {
 
 /// Runs `bulk`.
 pub async fn run(arguments: Arguments) -> Figures {
-    let connections: u64 = arguments.number("connections", 4)?;
-    let load = Rc::new(Load::new(&arguments, u64::MAX)?);
+    let connections: usize = arguments.number("connections", 4)?;
+    let load = Rc::new(Load::new(&arguments, connections)?);
     let mut tasks = Vec::new();
     for connection in 0..connections {
         tasks.push(tokio::task::spawn_local(Rc::clone(&load).drive(connection)));
@@ -54,7 +55,12 @@ pub async fn run(arguments: Arguments) -> Figures {
         all.latencies.merge(seen.latencies);
     }
     let seconds = load.began.elapsed().as_secs_f64();
+    if arguments.number("flush", 0)? > 0 {
+        Connection::open(&load.address).await?.sql("FLUSH", &[]).await?;
+    }
+    let flushed = load.began.elapsed().as_secs_f64();
     Ok(json!({
+        "seconds_until_flushed": flushed,
         "connections": connections,
         "events_per_request": load.events,
         "events": all.acknowledged,
@@ -66,16 +72,24 @@ pub async fn run(arguments: Arguments) -> Figures {
 }
 
 impl Load {
-    /// From the command line; `total` bounds the events when the command line does not.
-    pub fn new(arguments: &Arguments, total: u64) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let began = Instant::now();
-        let total = arguments.number("total", total)?;
+    /// From the command line. The time begins when everything is rendered.
+    pub fn new(arguments: &Arguments, connections: usize) -> Result<Self, Error> {
+        let total = arguments.number("total", u64::MAX)?;
         let default_seconds = if total == u64::MAX { 10.0 } else { 86_400.0 };
+        let time = Duration::from_secs_f64(arguments.number("seconds", default_seconds)?);
+        let path = format!("/v1/streams/{}", arguments.text("stream")?);
+        let events: u64 = arguments.number("events", 1000)?;
+        let rendered = |connection: usize| -> Vec<Vec<u8>> {
+            let mut lines = Events::new((connection as u64) << 32);
+            (0..BODIES).map(|_| render(&path, "application/x-ndjson", lines.lines(events as usize))).collect()
+        };
+        let bodies = (0..connections).map(rendered).collect();
+        let began = Instant::now();
         Ok(Self {
             address: arguments.text("addr")?.to_owned(),
-            path: format!("/v1/streams/{}", arguments.text("stream")?),
-            events: arguments.number("events", 1000)?,
-            deadline: began + Duration::from_secs_f64(arguments.number("seconds", default_seconds)?),
+            events,
+            bodies,
+            deadline: began + time,
             left: Cell::new(total),
             rate: arguments.number("rate", 0)?,
             began,
@@ -84,10 +98,8 @@ impl Load {
     }
 
     /// Sends until the time or the events are over.
-    pub async fn drive(self: Rc<Self>, seed: u64) -> Result<Seen, std::io::Error> {
-        let mut events = Events::new(seed << 32);
-        let mut next = || render(&self.path, "application/x-ndjson", &events.lines(self.events as usize));
-        let bodies: Vec<Vec<u8>> = (0..BODIES).map(|_| next()).collect();
+    pub async fn drive(self: Rc<Self>, connection: usize) -> Result<Seen, std::io::Error> {
+        let bodies = &self.bodies[connection];
         let mut connection = Connection::open(&self.address).await?;
         let mut seen = Seen::default();
         for body in bodies.iter().cycle() {
@@ -97,17 +109,7 @@ impl Load {
             self.left.set(self.left.get() - self.events);
             self.pace().await;
             let began = Instant::now();
-            loop {
-                let (status, reply) = connection.exchange(body).await?;
-                match status {
-                    200 => break,
-                    429 | 503 => {
-                        seen.refused += 1;
-                        tokio::time::sleep(Duration::from_millis(2)).await;
-                    }
-                    _ => return Err(std::io::Error::other(format!("answered {status}: {reply}"))),
-                }
-            }
+            seen.refused += connection.insist(body).await?.1;
             seen.latencies.record(began.elapsed());
             seen.acknowledged += self.events;
         }

@@ -1,9 +1,14 @@
 //! Owns one HTTP/1.1 connection: sends bytes rendered beforehand, reads replies with as little work as possible.
 
 use std::io;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// How long a statement may wait for what is to be seen.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A kept-alive connection.
 #[derive(Debug)]
@@ -14,12 +19,13 @@ pub struct Connection {
 }
 
 /// A request as it goes over the wire.
-pub fn render(path: &str, content_type: &str, body: &str) -> Vec<u8> {
+pub fn render(path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
     let length = body.len();
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
 }
 
 impl Connection {
@@ -59,6 +65,31 @@ impl Connection {
             },
         };
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// Sends a request again while the node says that it has too much to do; the body of the reply, and how often that was.
+    pub async fn insist(&mut self, request: &[u8]) -> io::Result<(String, u64)> {
+        let mut refused = 0;
+        loop {
+            match self.exchange(request).await? {
+                (200, body) => return Ok((body, refused)),
+                (429 | 503, _) => {
+                    refused += 1;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                (status, body) => return Err(io::Error::other(format!("answered {status}: {body}"))),
+            }
+        }
+    }
+
+    /// Runs a statement.
+    pub async fn sql(&mut self, sql: &str, after: &[String]) -> io::Result<Value> {
+        let question = json!({ "sql": sql, "after": after, "timeout_ms": PATIENCE.as_millis() as u64 });
+        let request = render("/v1/sql", "application/json", question.to_string());
+        match self.exchange(&request).await? {
+            (200, body) => serde_json::from_str(&body).map_err(io::Error::other),
+            (status, body) => Err(io::Error::other(format!("{sql}: answered {status}: {body}"))),
+        }
     }
 
     async fn fill(&mut self) -> io::Result<()> {

@@ -19,6 +19,11 @@ impl Latencies {
         self.0.extend(other.0);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many, and the percentiles in ms.
     pub fn figures(mut self) -> Value {
         self.0.sort_unstable();

@@ -6,9 +6,12 @@ mod bulk;
 mod connection;
 mod decode;
 mod event;
+mod feed;
 mod freshness;
+mod keyed;
 mod latency;
 mod plain;
+mod points;
 mod views;
 
 use std::process::ExitCode;
@@ -19,10 +22,14 @@ use arguments::Arguments;
 type Figures = Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "usage: millstream-bench COMMAND [--name value …]
-  bulk       --addr A --stream S [--connections 4] [--events 1000] [--seconds 10] [--total N] [--rate R]
-  freshness  --addr A --stream S [--rate 100000] [--seconds 10] [--query pointed|max]
+  bulk       --addr A --stream S [--connections 4] [--events 1000] [--seconds 10] [--total N] [--rate R] [--flush 1]
+  feed       --addr A (--query q5 | --keys N [--sequential 1]) [--view V] [--first 0] [--events 1000000]
+             [--request-events 50000] [--connections 3] [--per-second 100000]
+  freshness  --addr A --stream S [--rate 100000] [--seconds 10] [--query pointed|max | --query view|view-after --view V]
   decode     [--events 1000] [--seconds 3]
   plain      --files PATH,PATH,…   then queries on standard input, one a line
+  points     --addr A --sql S [--user U] [--database D] [--keys 1000000] [--first-key 0] [--connections 16]
+             [--seconds 10]
   views      [--queries q0,q5 | --sql S] [--events 2000000] [--step-rows 65536] [--per-second 100000]
              [--keys N] [--state FOLDER [--checkpoint-steps N] [--memory BYTES]]
              with --keys over the table keyed (key, value), else over Nexmark's person, auction, bid, side_input";
@@ -33,6 +40,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse(words);
     let figures = match (command.as_str(), arguments) {
         ("bulk", Ok(a)) => alone(bulk::run(a)),
+        ("feed", Ok(a)) => alone(feed::run(a)),
+        ("points", Ok(a)) => alone(points::run(a)),
         ("freshness", Ok(a)) => alone(freshness::run(a)),
         ("decode", Ok(a)) => decode::run(&a),
         ("plain", Ok(a)) => on_all_cores(plain::run(a)),

@@ -7,8 +7,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use millstream_nexmark::schema;
 use millstream_views::{Dataflow, InputKind};
 
-use super::rows::keyed_schema;
 use crate::arguments::Error;
+use crate::keyed::keyed_schema;
 
 /// The dataflow of a query over the events of Nexmark and the table `keyed`, all of which only grow.
 pub(super) async fn compile(sql: &str) -> Result<Dataflow, Error> {
