@@ -103,6 +103,15 @@ pub struct ViewOptions {
     pub memory_bytes: Option<u64>,
     /// What happens to a row that makes an expression fail.
     pub on_error: OnError,
+    /// A partition of an input in which nothing comes this long does not hold the watermark back, ms; `None` leaves it
+    /// to the node, [`ViewOptions::NEVER_MS`] is never.
+    #[serde(default)]
+    pub idle_timeout_ms: Option<u64>,
+}
+
+impl ViewOptions {
+    /// An idle timeout that never ends.
+    pub const NEVER_MS: u64 = i64::MAX as u64;
 }
 
 /// A query that is kept up to date.

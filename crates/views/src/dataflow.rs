@@ -21,7 +21,7 @@ use crate::compile::{CompileOptions, Compiler, InputKind, ViewInput, detached, r
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
 use crate::node::{Node, Turn};
-use crate::watermark::Clock;
+use crate::watermark::{Clock, WatermarkGauge};
 
 use checkpoint::Progress;
 
@@ -33,8 +33,10 @@ pub use checkpoint::CheckpointStats;
 pub struct StepOutput {
     /// How the answer changed: its columns and the weight; equal rows added up.
     pub delta: RecordBatch,
-    /// Rows that an expression failed on, or that were late for EMIT ON WINDOW CLOSE; they were left out.
+    /// Rows that an expression failed on; they were left out.
     pub refused: Vec<Refused>,
+    /// Rows that were late for EMIT ON WINDOW CLOSE, or without an event time; they were left out.
+    pub late: Vec<Refused>,
 }
 
 /// A query that is kept up to date.
@@ -146,21 +148,21 @@ impl Dataflow {
     /// is to be seen. After an error the dataflow can't be used any more.
     pub async fn step(&mut self, inputs: Vec<Vec<RecordBatch>>) -> Result<StepOutput> {
         self.progress.begin_step()?;
-        let (inputs, refused) = self.in_time(inputs)?;
+        let (inputs, late) = self.in_time(inputs)?;
         self.clock.step();
         let turn = Turn {
             inputs,
             watermarks: if self.closing { self.clock.at.clone() } else { vec![] },
             context: Arc::clone(&self.context),
             first: self.steps == 0,
-            refused: Mutex::new(refused),
+            refused: Mutex::default(),
         };
         self.steps += 1;
         let delta = self.root.step(&turn).await?;
         let delta = consolidate(&self.delta_schema, &delta)?;
         self.relieve()?;
         self.progress.end_step(delta.num_rows());
-        Ok(StepOutput { delta, refused: turn.refused.into_inner() })
+        Ok(StepOutput { delta, refused: turn.refused.into_inner(), late })
     }
 
     /// Says before a step what the watermark of an input is behind it, in microseconds since the epoch: later steps
@@ -175,24 +177,28 @@ impl Dataflow {
         self.clock.of(input)
     }
 
-    /// The largest value that an input's watermark expression has in a batch of its whole columns, in microseconds since
-    /// the epoch.
-    pub fn watermark_reached(&self, input: usize, batch: &RecordBatch) -> Result<Option<i64>> {
-        self.clock.reached(input, batch)
+    /// What reads the watermark of an input off its rows; `None` for an input without one.
+    pub fn watermark_gauge(&self, input: usize) -> Option<&WatermarkGauge> {
+        self.clock.gauge(input)
+    }
+
+    /// Whether rows behind the watermark are refused: with EMIT ON WINDOW CLOSE.
+    pub fn closes(&self) -> bool {
+        self.closing
     }
 
     /// The deltas without rows that are late, and these.
     fn in_time(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<(Vec<Vec<RecordBatch>>, Vec<Refused>)> {
-        let mut refused = Vec::new();
+        let mut late = Vec::new();
         if !self.closing {
-            return Ok((inputs, refused));
+            return Ok((inputs, late));
         }
         let mut kept = Vec::with_capacity(inputs.len());
         for (input, batches) in inputs.into_iter().enumerate() {
-            let in_time = batches.into_iter().map(|batch| self.clock.in_time(input, batch, &mut refused));
+            let in_time = batches.into_iter().map(|batch| self.clock.in_time(input, batch, &mut late));
             kept.push(in_time.collect::<Result<Vec<_>>>()?);
         }
-        Ok((kept, refused))
+        Ok((kept, late))
     }
 
     /// Rows and bytes that the nodes keep, without the answer.

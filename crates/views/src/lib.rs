@@ -53,4 +53,4 @@ pub use dataflow::{Answer, AnswerSnapshot, CheckpointStats, Dataflow, Refused, S
 pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
 pub use error::{Error, Result};
 pub use store::{Change, DiskOptions, DiskStore, DiskUse, MemoryStore, StateStore};
-pub use watermark::WatermarkSpec;
+pub use watermark::{WatermarkGauge, WatermarkSpec};

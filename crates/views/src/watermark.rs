@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, max};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
 use datafusion::common::{DFSchema, TableReference};
@@ -61,17 +61,12 @@ impl Clock {
         self.at.get(input).copied().filter(|at| *at != NOT_YET)
     }
 
-    /// How far the rows of a batch move the watermark.
-    pub(crate) fn reached(&self, input: usize, batch: &RecordBatch) -> Result<Option<i64>> {
-        let Some(Some(time)) = self.inputs.get(input) else { return Ok(None) };
-        let expr = time.expr.evaluate(batch)?.into_array(batch.num_rows())?;
-        let ticks = cast(&expr, &DataType::Int64)?;
-        let DataType::Timestamp(unit, _) = expr.data_type() else { return Ok(None) };
-        Ok(max(ticks.as_primitive::<Int64Type>()).map(|ticks| us_of(ticks, *unit)))
+    pub(crate) fn gauge(&self, input: usize) -> Option<&WatermarkGauge> {
+        self.inputs.get(input)?.as_ref().map(|time| &time.gauge)
     }
 
     /// The rows of a delta that are not behind the watermark.
-    pub(crate) fn in_time(&self, input: usize, delta: RecordBatch, refused: &mut Vec<Refused>) -> Result<RecordBatch> {
+    pub(crate) fn in_time(&self, input: usize, delta: RecordBatch, late: &mut Vec<Refused>) -> Result<RecordBatch> {
         let Some(Some(time)) = self.inputs.get(input) else { return Ok(delta) };
         let ticks = cast(delta.column(time.column), &DataType::Int64)?;
         let ticks = ticks.as_primitive::<Int64Type>();
@@ -82,11 +77,46 @@ impl Clock {
         let kept: BooleanArray = ticks.iter().map(|tick| Some(tick.is_some_and(|tick| tick >= at))).collect();
         let rows = rows_of(&delta)?;
         for i in (0..delta.num_rows()).filter(|i| !kept.value(*i) && weights_of(&delta).value(*i) > 0) {
-            let reason = time.reason(ticks.is_null(i), self.at[input]);
-            refused.push(Refused { reason, row: as_json(&rows.slice(i, 1))? });
+            let reason = time.reason(ticks.is_valid(i).then(|| ticks.value(i)), self.at[input]);
+            late.push(Refused { reason, row: as_json(&rows.slice(i, 1))? });
         }
         Ok(filter_record_batch(&delta, &kept)?)
     }
+}
+
+/// Reads how far rows move the watermark of an input.
+#[derive(Debug, Clone)]
+pub struct WatermarkGauge(Arc<dyn PhysicalExpr>);
+
+impl WatermarkGauge {
+    /// The largest value that the watermark's expression has in a batch of the input's whole columns, in microseconds
+    /// since the epoch.
+    pub fn reached(&self, batch: &RecordBatch) -> Result<Option<i64>> {
+        Ok(max(&self.values(batch)?))
+    }
+
+    /// The values of the watermark's expression, in microseconds since the epoch. A row on which it fails moves
+    /// nothing.
+    pub fn values(&self, batch: &RecordBatch) -> Result<Int64Array> {
+        let all = |batch: &RecordBatch| self.0.evaluate(batch).and_then(|values| values.into_array(batch.num_rows()));
+        let values = match all(batch) {
+            Ok(values) => values,
+            Err(_) => {
+                let one_by_one = (0..batch.num_rows()).map(|i| match all(&batch.slice(i, 1)) {
+                    Ok(value) => us_of_times(&value).map(|value| value.iter().next().flatten()),
+                    Err(_) => Ok(None),
+                });
+                return one_by_one.collect();
+            }
+        };
+        us_of_times(&values)
+    }
+}
+
+fn us_of_times(times: &ArrayRef) -> Result<Int64Array> {
+    let DataType::Timestamp(unit, _) = times.data_type() else { return Ok(Int64Array::new_null(times.len())) };
+    let ticks = cast(times, &DataType::Int64)?;
+    Ok(ticks.as_primitive::<Int64Type>().unary(|ticks| us_of(ticks, *unit)))
 }
 
 /// The event times of one input.
@@ -95,7 +125,7 @@ struct EventTime {
     column: usize,
     name: String,
     unit: TimeUnit,
-    expr: Arc<dyn PhysicalExpr>,
+    gauge: WatermarkGauge,
 }
 
 impl EventTime {
@@ -107,15 +137,15 @@ impl EventTime {
         if !matches!(expr.data_type(&input.schema)?, DataType::Timestamp(..)) {
             return Err(undeclared(&input.table, "its expression is not a timestamp; write column - INTERVAL '…'"));
         }
-        Ok(Some(Self { column, name: spec.column.clone(), unit, expr }))
+        Ok(Some(Self { column, name: spec.column.clone(), unit, gauge: WatermarkGauge(expr) }))
     }
 
-    fn reason(&self, null: bool, at_us: i64) -> String {
-        if null {
+    fn reason(&self, ticks: Option<i64>, at_us: i64) -> String {
+        let Some(ticks) = ticks else {
             return format!("no event time: {} is NULL, so the row is in no window", self.name);
-        }
-        let at = as_text(at_us);
-        format!("late: {} is behind the watermark {at}", self.name)
+        };
+        let (time, at) = (as_text(us_of(ticks, self.unit)), as_text(at_us));
+        format!("late: {} is {time}, behind the watermark {at}", self.name)
     }
 }
 

@@ -8,8 +8,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Check, Stream};
+use millstream_views::WatermarkSpec;
 
-use super::expression::{Expression, shown, subject_schema};
+use super::expression::{Expression, logical, shown, subject_schema};
 use super::{Verdicts, defect};
 use crate::query_error::describe;
 use crate::{Error, Result};
@@ -78,6 +79,14 @@ impl CompiledCheck {
         let reason = || format!("check constraint {:?} cannot be evaluated: {reason}: {}", self.name, self.sql);
         verdicts.reject(row, None, code, reason);
     }
+}
+
+/// A stream's watermark as the planner has it.
+pub(crate) fn watermark_of(stream: &Stream, state: &SessionState) -> Result<Option<WatermarkSpec>> {
+    let Some(watermark) = &stream.watermark else { return Ok(None) };
+    let what = format!("watermark of column {:?}", watermark.column);
+    let expr = logical(&watermark.expr, &what, stream, state)?;
+    Ok(Some(WatermarkSpec { column: watermark.column.clone(), expr }))
 }
 
 /// Refuses a watermark whose expression is not a time.

@@ -46,13 +46,7 @@ impl Expression {
         state: &SessionState,
     ) -> Result<Self> {
         let failed = |e: DataFusionError| planning_error(&e, what);
-        let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
-        let dialect = state.config_options().sql_parser.dialect;
-        let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
-        check_uuid_casts(&mut parsed.expr);
-        let digits = Digits::of(&mut parsed.expr);
-        let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;
-        let expr = digits.exact_expr(expr, &own).map_err(failed)?;
+        let expr = logical(sql, what, stream, state)?;
         let schema = DFSchema::try_from(subject_schema(&stream.schema())).map_err(failed)?;
         refuse_what_needs_a_query(&expr, what)?;
         let names = expr.column_refs().into_iter().map(|c| c.name.clone()).collect();
@@ -79,6 +73,18 @@ impl Expression {
     pub(super) fn evaluate(&self, subject: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
         self.physical.evaluate(subject)?.into_array(subject.num_rows())
     }
+}
+
+/// The expression as the planner has it, over a stream's own columns.
+pub(super) fn logical(sql: &str, what: &str, stream: &Stream, state: &SessionState) -> Result<Expr> {
+    let failed = |e: DataFusionError| planning_error(&e, what);
+    let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
+    let dialect = state.config_options().sql_parser.dialect;
+    let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
+    check_uuid_casts(&mut parsed.expr);
+    let digits = Digits::of(&mut parsed.expr);
+    let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;
+    digits.exact_expr(expr, &own).map_err(failed)
 }
 
 /// A stream's columns, all nullable, and the clock behind them: what expressions are evaluated over.

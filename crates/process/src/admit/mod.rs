@@ -29,6 +29,7 @@ use self::check::CompiledCheck;
 use self::default::CompiledDefault;
 use crate::{Admitted, Error, RejectedRow, Result, Rows};
 
+pub(crate) use check::watermark_of;
 pub use partition::Partitioner;
 
 /// The rules of one definition of a stream, ready to run.

@@ -14,7 +14,7 @@ use super::rows::{cancelled, expired, timed_out};
 use super::{Outcome, Prepared, RowStream, Session, Statement};
 use crate::ddl::{self, Command, DerivedStreamDraft, QueryText, ViewAction, ViewDraft};
 use crate::queries::QueryGuard;
-use crate::views::{plan_query, send_changes, unweighted, wait_until_built};
+use crate::views::{Form, plan_query, send_changes, unweighted, wait_until_built};
 use crate::{Error, Result};
 
 /// The first column of EMIT CHANGES: whether the row comes or goes.
@@ -134,13 +134,13 @@ fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
 }
 
 async fn explain_create(session: &Session, create: &Command, text: &str) -> Result<Outcome> {
-    let (query, is_stream) = match create {
-        Command::CreateView { view, .. } => (&view.query, false),
-        Command::CreateDerivedStream { stream, .. } => (&stream.query, true),
+    let (query, is_stream, closes) = match create {
+        Command::CreateView { view, .. } => (&view.query, false, view.emit_on_window_close),
+        Command::CreateDerivedStream { stream, .. } => (&stream.query, true, stream.emit_on_window_close),
         _ => return Err(Error::rejected(Code::Internal, "EXPLAIN CREATE of something without a query")),
     };
     let planned = plan_query(&session.shared, &query.statement, text).await?;
-    let lines = planned.explain(&session.shared, is_stream).await?;
+    let lines = planned.explain(&session.shared, Form { is_stream, closes }).await?;
     let rows = lines.lines().map(|line| vec![Some(line.to_owned())]);
     rows_of(&EXPLAIN_CREATE, rows.collect(), "EXPLAIN")
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use millstream_catalog::DataType;
@@ -36,11 +36,15 @@ pub(super) fn schema() -> SchemaRef {
         field("steps", DataType::BigInt, false),
         // Rows that an expression failed on, since the node started; they are in system.quarantine.
         field("refused_rows", DataType::BigInt, false),
+        // Rows that came behind the watermark, or without an event time, since the node started; likewise.
+        field("late_rows", DataType::BigInt, false),
         // While it is being built: rows of history read, and how many there are.
         field("history_read", DataType::BigInt, false),
         field("history_rows", DataType::BigInt, false),
         // The number that its next change gets.
         field("changes_end", DataType::BigInt, false),
+        // With EMIT ON WINDOW CLOSE: the least watermark of what it reads.
+        field("watermark", DataType::TimestampTz, true),
         // Why the last step failed.
         field("last_error", DataType::Text, true),
     ]))
@@ -48,7 +52,8 @@ pub(super) fn schema() -> SchemaRef {
 
 struct Row {
     texts: [String; 4],
-    numbers: [i64; 10],
+    numbers: [i64; 11],
+    watermark_us: Option<i64>,
     error: Option<String>,
 }
 
@@ -59,7 +64,9 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
     let mut columns = vec![texts(0), texts(1), texts(2)];
     columns.extend((0..3).map(longs));
     columns.push(texts(3));
-    columns.extend((3..10).map(longs));
+    columns.extend((3..11).map(longs));
+    let watermarks = TimestampMicrosecondArray::from_iter(rows.iter().map(|r| r.watermark_us)).with_timezone("UTC");
+    columns.push(Arc::new(watermarks));
     columns.push(Arc::new(StringArray::from_iter(rows.iter().map(|r| r.error.as_ref()))));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
@@ -75,6 +82,7 @@ fn row(shared: &Shared, view: &OpenView) -> Row {
         count(&view.rows_in),
         count(&view.steps),
         count(&view.refused_rows),
+        count(&view.late_rows),
         progress.history.0,
         progress.history.1,
         progress.changes_end,
@@ -87,6 +95,7 @@ fn row(shared: &Shared, view: &OpenView) -> Row {
             shared.shown_sources(&progress.sources),
         ],
         numbers: numbers.map(|n| n as i64),
+        watermark_us: progress.watermark_us,
         error: progress.error,
     }
 }

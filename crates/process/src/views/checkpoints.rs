@@ -44,6 +44,12 @@ pub(super) enum Restored {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Meta {
     inputs: Vec<(StreamId, Positions)>,
+    /// By input: what the watermark of each partition has reached.
+    #[serde(default)]
+    reached: Vec<Vec<Option<i64>>>,
+    /// By input: its watermark. It may move though no position does.
+    #[serde(default)]
+    watermarks: Vec<Option<i64>>,
     /// Tells this state from one that was begun anew.
     #[serde(default)]
     life: Uuid,
@@ -96,6 +102,9 @@ impl Checkpoints {
         else {
             return unusable();
         };
+        for (input, reached) in inputs.iter_mut().zip(&meta.reached) {
+            input.restore_watermarks(reached);
+        }
         for (input, (id, position)) in inputs.iter_mut().zip(&meta.inputs) {
             if input.position().is_none_or(|(stream, _)| stream != *id) {
                 return unusable();
@@ -141,8 +150,10 @@ impl Checkpoints {
         let parcel = outbox.take()?;
         let Some(store) = self.store.clone() else { return outbox.deliver(shared, &parcel, None).await };
         let positions: Vec<_> = inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect();
+        let watermarks: Vec<_> = (0..inputs.len()).map(|i| flow.watermark(i)).collect();
         self.last_us = self.clock.now_us();
-        if self.in_store && self.meta.inputs == positions && parcel.is_empty() {
+        let unchanged = self.meta.inputs == positions && self.meta.watermarks == watermarks;
+        if self.in_store && unchanged && parcel.is_empty() {
             return Ok(());
         }
         for input in inputs {
@@ -150,7 +161,13 @@ impl Checkpoints {
         }
         // The next commit takes the place of what was delivered last.
         outbox.sync().await?;
-        let meta = Meta { inputs: positions, life: self.meta.life, number: self.meta.number + 1 };
+        let meta = Meta {
+            inputs: positions,
+            reached: inputs.iter().map(Input::watermarks_reached).collect(),
+            watermarks,
+            life: self.meta.life,
+            number: self.meta.number + 1,
+        };
         let text = serde_json::to_vec(&meta).unwrap_or_default();
         tokio::task::block_in_place(|| {
             flow.checkpoint_with(store.as_ref(), &text, parcel.packed(store.as_ref())?)?;

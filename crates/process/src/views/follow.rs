@@ -89,7 +89,7 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
         }
         tokio::select! {
             () = view.closing.cancelled() => break,
-            () = redefined => {}
+            () = redefined => running.redefined(),
             () = running.changed() => {
                 running.advance().await?;
                 job.goes_on();

@@ -1,7 +1,8 @@
 //! Owns putting a view's query in the place of the view, in the plan of a stream's query.
 //!
 //! The positions of a stream's query are in its state, and have to mean the same after a restart. A view's changelog
-//! does not outlive the process, the streams that the view reads do: so they are what the stream's query reads.
+//! does not outlive the process, the streams that the view reads do: so they are what the stream's query reads. The
+//! same goes for EMIT ON WINDOW CLOSE, since closed windows stay as they are through restarts.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableScan};
 use futures::future::BoxFuture;
+use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, View};
 
 use super::columns;
@@ -49,6 +51,16 @@ pub(super) fn over_streams<'a>(shared: &'a Shared, plan: LogicalPlan) -> BoxFutu
 
 /// The plan of a view's query, with the view's columns, over streams alone.
 async fn plan_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
+    if view.emit_on_window_close {
+        return Err(Error::rejected(
+            Code::Unsupported,
+            format!(
+                "materialized view {0} shows closed windows only (EMIT ON WINDOW CLOSE), and cannot be read here: make \
+                 it a stream, CREATE STREAM … AS with the query of {0}, and read that",
+                view.name
+            ),
+        ));
+    }
     let statement = ddl::parse_query(&view.query)?;
     let plan = plan_statement(shared, &statement, &view.query, SameNames::Refused).await?;
     over_streams(shared, columns::conformed(plan, &view.columns)?).await

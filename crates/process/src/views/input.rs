@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, col, lit};
@@ -15,15 +16,16 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
-use millstream_buffer::{LogBatch, LogReader};
+use millstream_buffer::{Clock, LogBatch, LogReader};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Durability, OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
-use millstream_views::weighted;
+use millstream_views::{WatermarkGauge, weighted};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::changes::Sources;
 use super::open::{OpenView, Progress, Status};
+use super::watermarks::Watermarks;
 use crate::engine::Shared;
 use crate::read::{BatchAdapter, ReadPoint, StreamTable};
 use crate::stream::OpenStream;
@@ -43,6 +45,8 @@ pub(super) struct StreamInput {
     /// The rest of a log view that is being read.
     reader: Option<Mutex<LogReader>>,
     ends: watch::Receiver<Positions>,
+    /// Only where the view needs them.
+    watermarks: Option<Watermarks>,
 }
 
 /// A view, read change by change.
@@ -62,11 +66,19 @@ pub(super) enum News {
 }
 
 impl Input {
-    pub(super) fn stream(stream: Arc<OpenStream>, schema: SchemaRef) -> Self {
+    /// With `gauge` it keeps the stream's watermark.
+    pub(super) fn stream(
+        stream: Arc<OpenStream>,
+        schema: SchemaRef,
+        gauge: Option<WatermarkGauge>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let ends = stream.log().subscribe();
-        let position = Positions::zero(stream.definition().stream.options.partitions);
+        let partitions = stream.definition().stream.options.partitions;
+        let position = Positions::zero(partitions);
         let adapter = BatchAdapter::new(schema);
-        Self::Stream(Box::new(StreamInput { stream, adapter, position, reader: None, ends }))
+        let watermarks = gauge.map(|gauge| Watermarks::new(gauge, partitions, clock));
+        Self::Stream(Box::new(StreamInput { stream, adapter, position, reader: None, ends, watermarks }))
     }
 
     pub(super) fn view(view: Arc<OpenView>) -> Self {
@@ -86,6 +98,45 @@ impl Input {
     pub(super) fn taken_to(&mut self, position: Positions) {
         if let Input::Stream(input) = self {
             input.taken_to(position);
+        }
+    }
+
+    /// The watermark now; `None` when it does not move, or there is none.
+    pub(super) fn watermark(&self) -> Option<i64> {
+        let Input::Stream(input) = self else { return None };
+        input.watermarks.as_ref()?.now(|partition| input.is_unread(partition))
+    }
+
+    /// When the watermark passes `at` though nothing comes.
+    pub(super) fn watermark_moves_at(&self, at: Option<i64>) -> Option<i64> {
+        let Input::Stream(input) = self else { return None };
+        input.watermarks.as_ref()?.moves_at(at, |partition| input.is_unread(partition))
+    }
+
+    /// Changes the time after which a partition without news is idle.
+    pub(super) fn idle_after(&mut self, idle_us: i64) {
+        if let Some(watermarks) = self.watermarks_mut() {
+            watermarks.idle_after(idle_us);
+        }
+    }
+
+    /// What the watermark of each partition has reached; empty where there is none.
+    pub(super) fn watermarks_reached(&self) -> Vec<Option<i64>> {
+        let Input::Stream(input) = self else { return vec![] };
+        input.watermarks.as_ref().map(Watermarks::reached).unwrap_or_default()
+    }
+
+    /// Takes over what the watermark of each partition had reached.
+    pub(super) fn restore_watermarks(&mut self, reached: &[Option<i64>]) {
+        if let Some(watermarks) = self.watermarks_mut() {
+            watermarks.restore(reached);
+        }
+    }
+
+    fn watermarks_mut(&mut self) -> Option<&mut Watermarks> {
+        match self {
+            Input::Stream(input) => input.watermarks.as_mut(),
+            Input::View(_) => None,
         }
     }
 
@@ -181,13 +232,17 @@ fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
 
 impl StreamInput {
     /// Rows from the input's position on that only the lake has, about `limit` of them, and the position behind them:
-    /// the rows of each partition up to it, no others. `in_order` brings them by partition and offset.
+    /// the rows of each partition up to it, no others. `in_order` brings them by partition and offset. Batches go
+    /// through [`StreamInput::noted`]; the watermark is held until [`StreamInput::taken_to`].
     pub(super) async fn history(
-        &self,
+        &mut self,
         shared: &Arc<Shared>,
         limit: u64,
         in_order: bool,
     ) -> Result<(SendableRecordBatchStream, Positions)> {
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.hold(true);
+        }
         let point = Arc::new(ReadPoint::default());
         let snapshot = point.snapshot(shared, &self.stream).await?;
         let end = self.within(snapshot.log.start(), limit);
@@ -219,11 +274,16 @@ impl StreamInput {
         end
     }
 
-    /// The table's columns that are read: those of the input, as many as is said, then partition and offset.
+    /// The table's columns that are read: those that go on, as many as is said, then partition and offset. Those that go
+    /// on are the input's, and the partition where its watermark is kept.
     fn columns_of(&self, table: &StreamTable) -> Result<(Vec<usize>, usize)> {
         let place = |name: &str| table.schema().index_of(name).map_err(|e| Error::from_datafusion(e.into(), ""));
         let wanted = self.adapter.output();
         let mut columns = wanted.fields().iter().map(|f| place(f.name())).collect::<Result<Vec<_>>>()?;
+        let partition = place(PARTITION_COLUMN)?;
+        if self.watermarks.is_some() && !columns.contains(&partition) {
+            columns.push(partition);
+        }
         let width = columns.len();
         for name in [PARTITION_COLUMN, OFFSET_COLUMN] {
             let index = place(name)?;
@@ -238,6 +298,25 @@ impl StreamInput {
     pub(super) fn taken_to(&mut self, position: Positions) {
         self.position = position;
         self.reader = None;
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.hold(false);
+        }
+    }
+
+    /// A batch of history as the view takes it; its event times are taken note of.
+    pub(super) fn noted(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
+        let Some(watermarks) = &mut self.watermarks else { return Ok(batch) };
+        let wrap = |e: ArrowError| Error::from_datafusion(e.into(), "");
+        let partitions = batch.column(batch.schema().index_of(PARTITION_COLUMN).map_err(wrap)?);
+        let wanted: Vec<usize> = (0..self.adapter.output().fields().len()).collect();
+        let rows = batch.project(&wanted).map_err(wrap)?;
+        watermarks.saw_mixed(partitions, &rows)?;
+        Ok(rows)
+    }
+
+    /// Whether a partition has rows that were not taken yet.
+    fn is_unread(&self, partition: u32) -> bool {
+        self.position.get(partition) < self.ends.borrow().get(partition)
     }
 
     fn take(&mut self, limit: usize) -> Result<News> {
@@ -271,8 +350,11 @@ impl StreamInput {
         Ok(News::Rows(batches))
     }
 
-    fn adapted(&self, batch: &LogBatch) -> Result<RecordBatch> {
+    fn adapted(&mut self, batch: &LogBatch) -> Result<RecordBatch> {
         let rows = self.adapter.adapt(batch).map_err(|e| Error::from_datafusion(e, ""))?;
+        if let Some(watermarks) = &mut self.watermarks {
+            watermarks.saw(batch.partition, &rows)?;
+        }
         Ok(weighted(&rows, 1)?)
     }
 }

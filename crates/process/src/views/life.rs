@@ -63,7 +63,6 @@ impl Shared {
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        refuse_emit_on_window_close(draft.emit_on_window_close)?;
         refuse_memory_limit(draft.options.memory_bytes)?;
         let replacement_for = match &draft.replacement_for {
             Some(old) => Some(self.existing_view(old)?.id()),
@@ -92,7 +91,6 @@ impl Shared {
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        refuse_emit_on_window_close(draft.emit_on_window_close)?;
         refuse_memory_limit(draft.options.memory_bytes)?;
         let planned = plan_query(self, &draft.query.statement, text).await?;
         let now_ms = self.options.clock.now_us() / 1000;
@@ -427,16 +425,6 @@ fn refuse_under_streams(shared: &Shared, view: &OpenView) -> Result<()> {
             "materialized view {name} cannot be replaced while stream {stream} reads it, whose rows cannot be taken \
              back: drop that first, or create another view beside this one"
         ),
-    ))
-}
-
-fn refuse_emit_on_window_close(asked: bool) -> Result<()> {
-    if !asked {
-        return Ok(());
-    }
-    Err(Error::rejected(
-        Code::Unsupported,
-        "EMIT ON WINDOW CLOSE is not supported yet: leave it out, and a window's row changes until its last event has come",
     ))
 }
 

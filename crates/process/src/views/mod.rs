@@ -30,9 +30,10 @@ mod open;
 mod outbox;
 mod plan;
 mod running;
+mod watermarks;
 
 pub(crate) use changes::{Change, Looked, Sources, unweighted};
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
 pub(crate) use open::{OpenView, Progress};
-pub(crate) use plan::{object_name, plan_query, tables};
+pub(crate) use plan::{Form, object_name, plan_query, tables};

@@ -63,7 +63,9 @@ pub(crate) struct Progress {
     pub(crate) history: (u64, u64),
     /// Bytes of state, without the answer.
     pub(crate) state_bytes: u64,
-    /// Whether rows were refused that are not in quarantine yet.
+    /// The least watermark of its inputs, µs since 1970; only with EMIT ON WINDOW CLOSE.
+    pub(crate) watermark_us: Option<i64>,
+    /// Whether rows were refused, or late, that are not in quarantine yet.
     pub(crate) unsettled: bool,
 }
 
@@ -90,6 +92,7 @@ pub(crate) struct OpenView {
     pub(crate) redefined: tokio::sync::Notify,
     pub(crate) rows_in: AtomicU64,
     pub(crate) refused_rows: AtomicU64,
+    pub(crate) late_rows: AtomicU64,
     pub(crate) steps: AtomicU64,
     /// Whether its task removes its state when it ends.
     dropped: AtomicBool,
@@ -110,6 +113,7 @@ impl OpenView {
             redefined: tokio::sync::Notify::new(),
             rows_in: AtomicU64::new(0),
             refused_rows: AtomicU64::new(0),
+            late_rows: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             closing,
@@ -300,10 +304,11 @@ impl OpenView {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Counts rows that came in and rows that were refused.
-    pub(crate) fn count(&self, rows_in: u64, refused: u64) {
+    /// Counts a step: rows that came in, rows that were refused and rows that were late.
+    pub(crate) fn count(&self, rows_in: u64, refused: u64, late: u64) {
         self.rows_in.fetch_add(rows_in, Ordering::Relaxed);
         self.refused_rows.fetch_add(refused, Ordering::Relaxed);
+        self.late_rows.fetch_add(late, Ordering::Relaxed);
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -92,8 +92,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Adds rows that an expression failed on.
-    pub(super) fn refuse(&mut self, refused: Vec<Refused>) {
+    /// Adds rows for quarantine.
+    pub(super) fn set_aside(&mut self, refused: Vec<Refused>) {
         let rows = refused.into_iter().map(|r| QuarantinedRow { reason: r.reason, text: r.row });
         for row in rows {
             self.bytes += row.reason.len() + row.text.len();

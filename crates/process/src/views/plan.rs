@@ -2,14 +2,16 @@
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName, View, ViewKind};
-use millstream_views::{Dataflow, InputKind};
+use millstream_views::{CompileOptions, Dataflow, InputKind, WatermarkSpec};
 
 use super::columns;
 use super::inline::over_streams;
+use crate::admit::watermark_of;
 use crate::ddl;
 use crate::engine::Shared;
 use crate::sql::{ColumnNames, SameNames, plan_statement};
@@ -36,14 +38,21 @@ pub(super) async fn dataflow(shared: &Shared, view: &View) -> Result<Dataflow> {
     let statement = ddl::parse_query(&view.query)?;
     let plan = plan_statement(shared, &statement, &view.query, SameNames::Refused).await?;
     let plan = columns::conformed(plan, &view.columns)?;
-    match view.kind {
-        ViewKind::MaterializedView => compile(shared, plan).await,
-        ViewKind::DerivedStream { .. } => {
-            let flow = compile(shared, over_streams(shared, plan).await?).await?;
-            refuse_taking_back(&view.name, &flow)?;
-            Ok(flow)
-        }
+    let is_stream = matches!(view.kind, ViewKind::DerivedStream { .. });
+    let flow = compile(shared, plan, Form { is_stream, closes: view.emit_on_window_close }).await?;
+    if is_stream {
+        refuse_taking_back(&view.name, &flow)?;
     }
+    Ok(flow)
+}
+
+/// What becomes of a query.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Form {
+    /// Whether it writes a stream.
+    pub(crate) is_stream: bool,
+    /// Whether it has EMIT ON WINDOW CLOSE.
+    pub(crate) closes: bool,
 }
 
 /// A stream takes no row back.
@@ -61,21 +70,45 @@ fn refuse_taking_back(stream: &ObjectName, flow: &Dataflow) -> Result<()> {
 impl PlannedQuery {
     /// The dataflow of it.
     pub(crate) async fn dataflow(self, shared: &Shared) -> Result<Dataflow> {
-        compile(shared, columns::conformed(self.plan, &self.columns)?).await
+        compile(shared, columns::conformed(self.plan, &self.columns)?, Form::default()).await
     }
 
-    /// What EXPLAIN CREATE shows: the nodes, what each keeps and by which key; for a stream over streams alone.
-    pub(crate) async fn explain(self, shared: &Shared, stream: bool) -> Result<String> {
-        let plan = columns::conformed(self.plan, &self.columns)?;
-        let plan = if stream { over_streams(shared, plan).await? } else { plan };
-        Ok(compile(shared, plan).await?.explain())
+    /// What EXPLAIN CREATE shows: the nodes, what each keeps and by which key.
+    pub(crate) async fn explain(self, shared: &Shared, form: Form) -> Result<String> {
+        Ok(compile(shared, columns::conformed(self.plan, &self.columns)?, form).await?.explain())
     }
 }
 
-/// The dataflow of a planned query.
-async fn compile(shared: &Shared, plan: LogicalPlan) -> Result<Dataflow> {
+/// The dataflow of a planned query. What gives rows for good, to a stream or as closed windows, reads streams alone:
+/// their positions outlive the process.
+async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataflow> {
+    let plan = if form.is_stream || form.closes { over_streams(shared, plan).await? } else { plan };
     let kind_of = |table: &TableReference| kind_of(shared, table);
-    Ok(Dataflow::compile(plan, &shared.context()?.state(), &kind_of).await?)
+    let state = shared.context()?.state();
+    if !form.closes {
+        return Ok(Dataflow::compile(plan, &state, &kind_of).await?);
+    }
+    let watermarks = watermarks(shared, &plan, &state)?;
+    let watermark_of = |table: &TableReference| watermarks.iter().find(|(of, _)| of == table).map(|(_, w)| w.clone());
+    let options = CompileOptions { watermark_of: Some(&watermark_of), emit_on_window_close: true };
+    Ok(Dataflow::compile_with(plan, &state, &kind_of, options).await?)
+}
+
+/// The watermarks of the streams that a plan reads.
+fn watermarks(
+    shared: &Shared,
+    plan: &LogicalPlan,
+    state: &SessionState,
+) -> Result<Vec<(TableReference, WatermarkSpec)>> {
+    let mut found = Vec::new();
+    for table in tables(plan) {
+        // A system table or the like is refused by the compiler.
+        let Some(stream) = object_name(&table).and_then(|name| shared.stream(&name).ok()) else { continue };
+        if let Some(spec) = watermark_of(&stream.definition().stream, state)? {
+            found.push((table, spec));
+        }
+    }
+    Ok(found)
 }
 
 /// The object that a table of a plan is.

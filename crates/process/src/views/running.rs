@@ -10,7 +10,7 @@ use futures::future::select_all;
 use futures::{FutureExt, StreamExt};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{OnError, Positions};
-use millstream_views::{Dataflow, Refused, weighted};
+use millstream_views::{Dataflow, Refused, WatermarkGauge, weighted};
 use tokio::sync::mpsc;
 
 use super::changes::Sources;
@@ -20,6 +20,7 @@ use super::input::{Input, News};
 use super::open::{OpenView, Progress, Status};
 use super::outbox::Outbox;
 use super::plan::object_name;
+use super::watermarks::idle_us;
 use crate::engine::Shared;
 use crate::{Error, FaultPoint, Result};
 
@@ -53,6 +54,8 @@ impl Output {
 struct Kept {
     checkpoints: Checkpoints,
     outbox: Outbox,
+    /// Whether windows are shown that no checkpoint has yet.
+    shown: bool,
 }
 
 /// A dataflow at work.
@@ -67,8 +70,10 @@ pub(super) struct Running {
 impl Running {
     /// A dataflow that has read nothing.
     pub(super) fn new(shared: &Arc<Shared>, flow: Dataflow, output: Output) -> Result<Self> {
-        let inputs = flow.inputs().iter().map(|input| open_input(shared, input)).collect::<Result<_>>()?;
-        Ok(Self { shared: Arc::clone(shared), flow, inputs, output, kept: None })
+        let inputs = open_inputs(shared, &flow)?;
+        let mut running = Self { shared: Arc::clone(shared), flow, inputs, output, kept: None };
+        running.redefined();
+        Ok(running)
     }
 
     /// Takes up the last checkpoint, and delivers what a crash left of it. `outbox` is what the view has beside its
@@ -79,15 +84,24 @@ impl Running {
         if restored == Restored::Yes {
             checkpoints.deliver_again(&self.shared, &outbox).await?;
         }
-        self.kept = Some(Kept { checkpoints, outbox });
+        self.kept = Some(Kept { checkpoints, outbox, shown: false });
         Ok(restored)
     }
 
     /// Begins with another dataflow, in place of one that a restore left unusable.
     pub(super) fn begin_anew(&mut self, flow: Dataflow) -> Result<()> {
-        let inputs = flow.inputs().iter().map(|input| open_input(&self.shared, input)).collect::<Result<_>>()?;
-        (self.flow, self.inputs) = (flow, inputs);
+        self.inputs = open_inputs(&self.shared, &flow)?;
+        self.flow = flow;
+        self.redefined();
         Ok(())
+    }
+
+    /// Takes over options that can change while it runs.
+    pub(super) fn redefined(&mut self) {
+        if let Some(view) = self.output.view() {
+            let idle_us = idle_us(&view.definition().options);
+            self.inputs.iter_mut().for_each(|input| input.idle_after(idle_us));
+        }
     }
 
     pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {
@@ -158,13 +172,14 @@ impl Running {
 
     /// Reads some of what the log of an input no longer has.
     async fn read_history(&mut self, i: usize) -> Outcome<()> {
-        let Input::Stream(input) = &self.inputs[i] else { return Ok(()) };
+        let Input::Stream(input) = &mut self.inputs[i] else { return Ok(()) };
         let unseen = matches!(self.output, Output::View { shown: false, .. } | Output::Listener { shown: false, .. });
         let limit = if unseen { UNSEEN_ROWS } else { SHOWN_ROWS };
         let (mut rows, end) = input.history(&self.shared, limit, !unseen).await?;
         let (mut waiting, mut count) = (Vec::new(), 0);
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|e| Error::from_datafusion(e, ""))?;
+            let Input::Stream(input) = &mut self.inputs[i] else { return Ok(()) };
+            let batch = input.noted(batch.map_err(|e| Error::from_datafusion(e, ""))?)?;
             count += batch.num_rows();
             waiting.push(weighted(&batch, 1)?);
             if unseen && count >= STEP_ROWS {
@@ -200,7 +215,37 @@ impl Running {
         if self.inputs.is_empty() {
             std::future::pending::<()>().await;
         }
-        select_all(self.inputs.iter_mut().map(Input::changed)).await;
+        let moves_at = self.watermark_moves_at();
+        let news = select_all(self.inputs.iter_mut().map(Input::changed));
+        let Some(at_us) = moves_at else {
+            news.await;
+            return;
+        };
+        tokio::select! {
+            _ = news => {}
+            () = self.shared.options.clock.until(at_us) => {}
+        }
+    }
+
+    /// When the watermark of an input moves though nothing comes.
+    fn watermark_moves_at(&self) -> Option<i64> {
+        let inputs = self.inputs.iter().enumerate();
+        inputs.filter_map(|(i, input)| input.watermark_moves_at(self.flow.watermark(i))).min()
+    }
+
+    /// Says before a step how far the inputs' watermarks are.
+    fn advance_watermarks(&mut self) {
+        for (i, input) in self.inputs.iter().enumerate() {
+            if let Some(at_us) = input.watermark() {
+                self.flow.advance_watermark(i, at_us);
+            }
+        }
+    }
+
+    /// The least watermark of the inputs that have one.
+    fn watermark(&self) -> Option<i64> {
+        let with_one = (0..self.inputs.len()).filter(|i| self.flow.watermark_gauge(*i).is_some());
+        with_one.map(|i| self.flow.watermark(i)).min().flatten()
     }
 
     /// Takes in what is new: for a stream several steps, since each commit costs a sync of the disk.
@@ -240,19 +285,26 @@ impl Running {
     /// Takes a step. The positions of the inputs are behind what it takes already, unless nobody sees the answer.
     async fn step(&mut self, deltas: Vec<Vec<RecordBatch>>) -> Outcome<()> {
         let rows: usize = deltas.iter().flatten().map(RecordBatch::num_rows).sum();
+        self.advance_watermarks();
         let output = self.flow.step(deltas).await?;
         if let Some(view) = self.output.view() {
-            view.count(rows as u64, output.refused.len() as u64);
+            view.count(rows as u64, output.refused.len() as u64, output.late.len() as u64);
+            let watermark_us = self.watermark();
             view.report(|progress| {
                 if progress.status == Status::Building {
                     progress.history.0 += rows as u64;
                 }
-                progress.unsettled |= !output.refused.is_empty();
+                progress.unsettled |= !output.refused.is_empty() || !output.late.is_empty();
+                progress.watermark_us = watermark_us;
             });
             stop_at(view, &output.refused)?;
         }
         if let Some(kept) = &mut self.kept {
-            kept.outbox.refuse(output.refused);
+            kept.outbox.set_aside(output.refused);
+            kept.outbox.set_aside(output.late);
+            // Which rows are late depends on how they were taken, which another life of the view does not repeat: what
+            // was shown of a window has to stay.
+            kept.shown |= self.flow.closes() && output.delta.num_rows() > 0;
         }
         match &self.output {
             Output::View { shown: false, .. } | Output::Listener { shown: false, .. } => {
@@ -273,7 +325,7 @@ impl Running {
 
     /// Sees to what steps gave beside an answer: commits it and delivers it. What a stream reports as read is in it.
     pub(super) async fn settle(&mut self) -> Outcome<()> {
-        let waits = self.kept.as_ref().is_some_and(|kept| !kept.outbox.is_empty());
+        let waits = self.kept.as_ref().is_some_and(|kept| !kept.outbox.is_empty() || kept.shown);
         if waits {
             self.save().await?;
         }
@@ -290,14 +342,15 @@ impl Running {
 
     /// Writes a checkpoint, unless nothing came since the last one.
     pub(super) async fn save(&mut self) -> Outcome<()> {
-        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
+        let Some(Kept { checkpoints, outbox, shown }) = &mut self.kept else { return Ok(()) };
+        *shown = false;
         self.shared.faults.reach(FaultPoint::OutboxGathered)?;
         Ok(checkpoints.save(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
     }
 
     /// Writes a checkpoint if the last one is old.
     pub(super) async fn save_if_due(&mut self) -> Outcome<()> {
-        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
+        let Some(Kept { checkpoints, outbox, .. }) = &mut self.kept else { return Ok(()) };
         Ok(checkpoints.save_if_due(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
     }
 
@@ -336,12 +389,20 @@ impl Running {
     }
 }
 
-fn open_input(shared: &Shared, input: &millstream_views::ViewInput) -> Result<Input> {
+fn open_inputs(shared: &Shared, flow: &Dataflow) -> Result<Vec<Input>> {
+    let inputs = flow.inputs().iter().enumerate();
+    inputs.map(|(i, input)| open_input(shared, input, flow.watermark_gauge(i))).collect()
+}
+
+fn open_input(shared: &Shared, input: &millstream_views::ViewInput, gauge: Option<&WatermarkGauge>) -> Result<Input> {
     let name = object_name(&input.table)
         .ok_or_else(|| Error::rejected(Code::Internal, format!("{} is no object's name", input.table)))?;
     match shared.view(&name) {
         Some(below) => Ok(Input::view(below)),
-        None => Ok(Input::stream(shared.stream(&name)?, Arc::clone(&input.schema))),
+        None => {
+            let clock = Arc::clone(&shared.options.clock);
+            Ok(Input::stream(shared.stream(&name)?, Arc::clone(&input.schema), gauge.cloned(), clock))
+        }
     }
 }
 

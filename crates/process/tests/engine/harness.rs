@@ -19,6 +19,7 @@ use tempfile::TempDir;
 pub struct Node {
     pub engine: Engine,
     pub dir: Arc<TempDir>,
+    pub clock: ManualClock,
     options: EngineOptions,
 }
 
@@ -33,21 +34,22 @@ impl Node {
 
     /// A fresh node whose queries have this much memory.
     pub async fn with_query_memory(bytes: usize) -> Node {
-        let Node { engine, dir, options } = Node::start().await;
+        let Node { engine, dir, clock, options } = Node::start().await;
         engine.shutdown().await;
-        Self::open(dir, EngineOptions { query_memory_bytes: bytes, ..options }).await
+        Self::open(dir, clock, EngineOptions { query_memory_bytes: bytes, ..options }).await
     }
 
     /// A node on a folder and a store.
     pub async fn start_on(dir: Arc<TempDir>, url: url::Url, store: Arc<dyn ObjectStore>) -> Node {
         let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+        let clock = ManualClock::at(1_700_000_000_000_000);
         let options = EngineOptions {
             data_dir: dir.path().to_owned(),
             catalog,
             store_url: url,
             store,
             log_engine: LogEngine::Disk,
-            clock: Arc::new(ManualClock::at(1_700_000_000_000_000)),
+            clock: Arc::new(clock.clone()),
             query_memory_bytes: 256 << 20,
             statement_timeout: Duration::from_secs(60),
             max_queries: 16,
@@ -58,25 +60,25 @@ impl Node {
             maintenance_interval: Duration::from_secs(86_400),
             vacuum_retention: Duration::ZERO,
         };
-        Self::open(dir, options).await
+        Self::open(dir, clock, options).await
     }
 
-    async fn open(dir: Arc<TempDir>, options: EngineOptions) -> Node {
+    async fn open(dir: Arc<TempDir>, clock: ManualClock, options: EngineOptions) -> Node {
         let engine = Engine::open(options.clone()).await.unwrap();
-        Node { engine, dir, options }
+        Node { engine, dir, clock, options }
     }
 
     /// The same folder, opened again after an orderly stop.
     pub async fn restart(self) -> Node {
         self.engine.shutdown().await;
-        Self::open(self.dir, self.options).await
+        Self::open(self.dir, self.clock, self.options).await
     }
 
     /// The same folder, changed by `meanwhile` after an orderly stop, opened again.
     pub async fn restart_after(self, meanwhile: impl FnOnce(&std::path::Path)) -> Node {
         self.engine.shutdown().await;
         meanwhile(self.dir.path());
-        Self::open(self.dir, self.options).await
+        Self::open(self.dir, self.clock, self.options).await
     }
 
     /// Runs a statement and gives its rows as a table of text.

@@ -10,3 +10,4 @@ mod queries;
 mod reads;
 mod streams;
 mod views;
+mod watermarks;

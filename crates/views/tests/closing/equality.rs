@@ -133,10 +133,13 @@ async fn late_rows_are_given_out_with_the_reason() {
     run.step([vec![("red", 1, Some(20 * SECOND))], vec![]]).await;
     // The watermark is 15: a row at 15 is in time, one before it is not.
     let output = run.step([vec![("red", 2, Some(15 * SECOND)), ("red", 3, Some(15 * SECOND - 1))], vec![]]).await;
-    assert_eq!(reasons(&output.refused), ["late: ts is behind the watermark 1970-01-01T00:00:15Z"]);
-    assert_eq!(output.refused[0].row, r#"{"k":"red","a":3,"ts":"1970-01-01T00:00:14.999999Z"}"#);
+    assert_eq!(
+        reasons(&output.late),
+        ["late: ts is 1970-01-01T00:00:14.999999Z, behind the watermark 1970-01-01T00:00:15Z"]
+    );
+    assert_eq!(output.late[0].row, r#"{"k":"red","a":3,"ts":"1970-01-01T00:00:14.999999Z"}"#);
     let output = run.step([vec![("red", 4, None)], vec![]]).await;
-    assert_eq!(reasons(&output.refused), ["no event time: ts is NULL, so the row is in no window"]);
+    assert_eq!(reasons(&output.late), ["no event time: ts is NULL, so the row is in no window"]);
     assert_eq!(run.answer(), Vec::<String>::new());
     run.step([vec![("red", 5, Some(25 * SECOND))], vec![]]).await;
     assert_eq!(run.answer(), ["1970-01-01T00:00:20Z | 1"]);
@@ -148,10 +151,10 @@ async fn without_emit_on_window_close_late_rows_correct_the_answer() {
     let mut flow = compile(sql, false).await.unwrap();
     for ts in [5, 50, 6] {
         let rows = crate::run::batch(&[("red", 1, Some(ts * SECOND))]);
-        let reached = flow.watermark_reached(0, &rows).unwrap().unwrap();
+        let reached = flow.watermark_gauge(0).unwrap().reached(&rows).unwrap().unwrap();
         flow.advance_watermark(0, reached);
         let output = flow.step(vec![vec![millstream_views::weighted(&rows, 1).unwrap()]]).await.unwrap();
-        assert_eq!(reasons(&output.refused), Vec::<&str>::new());
+        assert_eq!(reasons(&output.late), Vec::<&str>::new());
         flow.answer().apply(&output.delta).unwrap();
     }
     assert_eq!(flow.watermark(0), Some(45 * SECOND));

@@ -124,7 +124,7 @@ impl Run {
         let step = Step { rows, watermarks: self.watermarks };
         let output = take(&mut self.flow, &step).await;
         self.steps.push(step);
-        assert_eq!(output.refused.len(), late, "{:?}", output.refused);
+        assert_eq!(output.late.len(), late, "{:?}", output.late);
         output
     }
 
@@ -172,7 +172,7 @@ async fn take(flow: &mut Dataflow, step: &Step) -> StepOutput {
     for input in 0..flow.inputs().len() {
         let table = TABLES.iter().position(|t| *t == flow.inputs()[input].table.table()).unwrap();
         let rows = batch(&step.rows[table]);
-        if let Some(reached) = flow.watermark_reached(input, &rows).unwrap() {
+        if let Some(reached) = flow.watermark_gauge(input).unwrap().reached(&rows).unwrap() {
             flow.advance_watermark(input, reached);
         }
         inputs.push(vec![weighted(&rows, 1).unwrap()]);

@@ -6,10 +6,10 @@ use crate::Result;
 use crate::ddl::cursor::Cursor;
 use crate::ddl::options::{DURATION, SIZE, duration, options, refused, size, unknown};
 
-const NAMES: &[&str] = &["retention", "retention_size", "memory", "on_error"];
+const NAMES: &[&str] = &["retention", "retention_size", "memory", "on_error", "idle_timeout"];
 
 /// Those that CREATE STREAM … AS takes beside a stream's.
-pub(super) const OF_DERIVED: &[&str] = &["memory", "on_error"];
+pub(super) const OF_DERIVED: &[&str] = &["memory", "on_error", "idle_timeout"];
 
 /// One option of a view and the value it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum ViewOptionChange {
     Memory(Option<u64>),
     /// `on_error`.
     OnError(OnError),
+    /// `idle_timeout`, ms.
+    IdleTimeout(Option<u64>),
 }
 
 impl ViewOptionChange {
@@ -32,6 +34,7 @@ impl ViewOptionChange {
             ViewOptionChange::RetentionSize(bytes) => options.retention_bytes = bytes,
             ViewOptionChange::Memory(bytes) => options.memory_bytes = bytes,
             ViewOptionChange::OnError(on_error) => options.on_error = on_error,
+            ViewOptionChange::IdleTimeout(ms) => options.idle_timeout_ms = ms,
         }
     }
 
@@ -43,6 +46,10 @@ impl ViewOptionChange {
             "retention" => duration(text).map(ViewOptionChange::Retention).ok_or(DURATION),
             "retention_size" => size(text).map(ViewOptionChange::RetentionSize).ok_or(SIZE),
             "memory" => size(text).map(ViewOptionChange::Memory).ok_or(SIZE),
+            "idle_timeout" => {
+                let never = |ms: Option<u64>| ViewOptionChange::IdleTimeout(Some(ms.unwrap_or(ViewOptions::NEVER_MS)));
+                duration(text).map(never).ok_or(DURATION)
+            }
             "on_error" => match text.to_ascii_lowercase().as_str() {
                 "quarantine" => Ok(ViewOptionChange::OnError(OnError::Quarantine)),
                 "stop" => Ok(ViewOptionChange::OnError(OnError::Stop)),
@@ -59,6 +66,7 @@ impl ViewOptionChange {
             "retention_size" => ViewOptionChange::RetentionSize(defaults.retention_bytes),
             "memory" => ViewOptionChange::Memory(defaults.memory_bytes),
             "on_error" => ViewOptionChange::OnError(defaults.on_error),
+            "idle_timeout" => ViewOptionChange::IdleTimeout(defaults.idle_timeout_ms),
             _ => return None,
         })
     }

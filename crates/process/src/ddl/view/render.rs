@@ -72,6 +72,11 @@ fn view_options(options: &ViewOptions) -> Vec<String> {
     if let Some(bytes) = options.memory_bytes {
         parts.push(format!("memory = '{}'", render_bytes(bytes)));
     }
+    match options.idle_timeout_ms {
+        None => {}
+        Some(ViewOptions::NEVER_MS) => parts.push("idle_timeout = 'none'".to_owned()),
+        Some(ms) => parts.push(format!("idle_timeout = '{}'", render_duration(ms))),
+    }
     parts
 }
 

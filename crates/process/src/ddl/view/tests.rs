@@ -293,11 +293,11 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ),
         (
             "create materialized view v with (memroy = '1 GB') as select 1",
-            "invalid_request at 34: unknown option \"memroy\", did you mean memory? (the options are retention, retention_size, memory, on_error)",
+            "invalid_request at 34: unknown option \"memroy\", did you mean memory? (the options are retention, retention_size, memory, on_error, idle_timeout)",
         ),
         (
             "create materialized view v with (partitions = 2) as select 1",
-            "invalid_request at 34: unknown option \"partitions\" (the options are retention, retention_size, memory, on_error)",
+            "invalid_request at 34: unknown option \"partitions\" (the options are retention, retention_size, memory, on_error, idle_timeout)",
         ),
         (
             "create materialized view v with (memory = 'much') as select 1",
@@ -305,7 +305,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ),
         (
             "create stream v with (memroy = '1 GB') as select 1",
-            "invalid_request at 23: unknown option \"memroy\", did you mean memory? (the options are partitions, retention, retention_size, durability, rest, lake_retention, memory, on_error)",
+            "invalid_request at 23: unknown option \"memroy\", did you mean memory? (the options are partitions, retention, retention_size, durability, rest, lake_retention, memory, on_error, idle_timeout)",
         ),
         (
             "create stream v with (on_error = 'ignore') as select 1",
