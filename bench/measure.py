@@ -153,7 +153,7 @@ def restart(options, work, report):
     with Node(options.binaries, data, **LOG_ONLY) as node:
         node.create("e")
         while node.figure("e", "log_bytes") < wanted:
-            rows += bulk(options, node, events=5000, total=5_000_000)["events"]
+            rows += bulk(options, node, events=5000, total=min(5_000_000, int(wanted / 100)))["events"]
         size = node.figure("e", "log_bytes")
     starts, memory = [], []
     for _ in range(options.rounds):

@@ -10,6 +10,8 @@ import threading
 import time
 
 PATIENCE_S = 600
+# A connection that was not used for so long is opened again.
+IDLE_S = 5
 
 
 class Node:
@@ -80,11 +82,13 @@ class Node:
             raise RuntimeError(f"{stream}: {reply}")
 
     def _post(self, path, body, content_type, what):
-        if not hasattr(self, "connection"):
+        # The node closes connections that say nothing for a while.
+        if time.perf_counter() - getattr(self, "spoken", -IDLE_S) >= IDLE_S:
             self.connection = http.client.HTTPConnection(self.address, timeout=PATIENCE_S)
         self.connection.request("POST", path, body, {"content-type": content_type, "accept": "application/json"})
         reply = self.connection.getresponse()
         text = reply.read()
+        self.spoken = time.perf_counter()
         if reply.status != 200:
             raise RuntimeError(f"{what[:200]}: {reply.status} {text.decode(errors='replace')}")
         return json.loads(text or b"{}")
