@@ -1,4 +1,5 @@
-//! Owns GROUP BY: partial states where the input only grows, the rows of each group where it does not.
+//! Owns GROUP BY: columns that add up where the aggregates allow it, else partial states where the input only grows, and
+//! the rows of each group where it does not.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::scalar::ScalarValue;
 
 use super::linear::listed;
+use super::sums::sums;
 use super::{Compiler, Part, Sealed, column, event_time};
 use crate::fragment::{Fragment, physical};
 use crate::key::Key;
@@ -23,6 +25,9 @@ impl Compiler<'_> {
             return self.compile(&union).await;
         }
         let part = self.compile(&aggregate.input).await?;
+        if let Some(sums) = sums(aggregate, part.plan.schema(), part.grows) {
+            return self.summed(part, aggregate, sums).await;
+        }
         if part.grows { self.accumulate(part, aggregate).await } else { self.regroup(part, aggregate).await }
     }
 
@@ -80,7 +85,7 @@ fn find_aggregate(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     any.downcast_ref::<AggregateExec>()
 }
 
-fn label(aggregate: &Aggregate) -> String {
+pub(super) fn label(aggregate: &Aggregate) -> String {
     match (aggregate.aggr_expr.as_slice(), aggregate.group_expr.as_slice()) {
         ([], groups) => format!("distinct {}", listed(groups)),
         (aggregates, []) => listed(aggregates),

@@ -12,6 +12,8 @@ mod linear;
 pub(crate) mod refuse;
 mod source;
 pub(crate) mod stable;
+mod summed;
+mod sums;
 mod window;
 
 use std::sync::Arc;

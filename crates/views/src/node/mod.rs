@@ -4,12 +4,15 @@ mod accumulate;
 mod close;
 mod constant;
 mod expiry;
+mod groups;
 mod inner_join;
 mod keyed;
 mod linear;
+mod merge;
 mod rows;
 mod salvage;
 mod source;
+mod summed;
 
 use std::sync::Arc;
 
@@ -22,11 +25,14 @@ pub(crate) use accumulate::Accumulate;
 pub(crate) use close::Close;
 pub(crate) use constant::Constant;
 pub(crate) use expiry::{Expiry, Frontier};
+pub(crate) use groups::{Groups, GroupsPlan};
 pub(crate) use inner_join::InnerJoin;
 pub(crate) use keyed::{Keyed, KeyedInput};
 pub(crate) use linear::Linear;
+pub(crate) use merge::Merge;
 pub(crate) use rows::as_json;
 pub(crate) use source::Source;
+pub(crate) use summed::{DistinctValues, Summed};
 
 use crate::Result;
 use crate::arrangement::Arrangement;

@@ -11,7 +11,7 @@ Linear: project s.k, s.window_end, count(Int64(1)) AS count(*) AS n
   Close: rows come when their windows close
     keeps rows, by window_end, until the watermark passes
     Accumulate: count(Int64(1)) by s.k, s.window_end
-      keeps partial states, by k, window_end, until the watermark passes
+      keeps counts and sums, by k, window_end, until the watermark passes
       Linear: filter s.ts IS NOT NULL; project s.k, window_end(window_start(s.ts, Int64(10000000), Int64(0)), \
      Int64(10000000)) AS window_end
         Source: s (rows only come; late by ts are refused)
