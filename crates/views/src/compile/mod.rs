@@ -147,6 +147,9 @@ impl<'a> Compiler<'a> {
                 linear::project(part, &projection.expr, &projection.input)
             }
             LogicalPlan::Filter(filter) => {
+                if let LogicalPlan::Window(window) = filter.input.as_ref() {
+                    return self.window_filtered(filter, window).await;
+                }
                 let part = self.compile(&filter.input).await?;
                 linear::filter(part, filter.predicate.clone())
             }
@@ -167,7 +170,7 @@ impl<'a> Compiler<'a> {
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate).await,
             LogicalPlan::Join(join) => self.join(join).await,
-            LogicalPlan::Window(window) => self.window(window).await,
+            LogicalPlan::Window(window) => self.window(window, None).await,
             LogicalPlan::Limit(limit) => self.limit(plan, limit).await,
             // The order of a view's rows is its reader's business.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.compile(&sort.input).await,

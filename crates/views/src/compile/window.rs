@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Sort, Window};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Limit, LogicalPlan, Operator, Sort, Window};
 
 use super::linear::listed;
 use super::{Compiler, Part, Sealed, Times, event_time, linear};
@@ -12,7 +13,16 @@ use crate::node::{Keyed, KeyedInput};
 use crate::{Error, Result};
 
 impl Compiler<'_> {
-    pub(super) async fn window(&mut self, window: &Window) -> Result<Part> {
+    /// A filter over window functions: rows beyond the first places of their partition are not kept where that is all
+    /// that is asked for.
+    pub(super) async fn window_filtered(&mut self, filter: &Filter, window: &Window) -> Result<Part> {
+        let part = self.window(window, first_places(&filter.predicate, window)).await?;
+        linear::filter(part, filter.predicate.clone())
+    }
+
+    /// Window functions. `first`: a bound on places that rows above are filtered by; where rows only come, one that
+    /// falls behind it never comes back.
+    pub(super) async fn window(&mut self, window: &Window, first: Option<Expr>) -> Result<Part> {
         let partition = common_partition(window)?;
         let part = self.compile(&window.input).await?;
         let (part, keys) = self.with_columns(part, &partition)?;
@@ -21,13 +31,19 @@ impl Compiler<'_> {
         let slot = self.slot(Arc::clone(&input.schema));
         let over_slot = Window::try_new(window.window_expr.clone(), Arc::new(slot.plan()))?;
         let schema = Arc::clone(&over_slot.schema);
-        let fragment = Fragment::plan(&LogicalPlan::Window(over_slot), vec![slot.cell], self.state).await?;
+        let mut plan = LogicalPlan::Window(over_slot);
+        let first = first.filter(|_| input.grows);
+        let prune = first.is_some().then(|| input.schema.fields().len());
+        if let Some(first) = first {
+            plan = LogicalPlan::Filter(Filter::try_new(first, Arc::new(plan))?);
+        }
+        let fragment = Fragment::plan(&plan, vec![slot.cell], self.state).await?;
         let arrow = Arc::new(schema.as_arrow().clone());
         let output_key = Key::of_columns(&arrow, &keys)?;
         let label = listed(&window.window_expr);
         let expiry = self.expiry(&event_time::of_key(&input.times, &keys))?;
         let times = keys.iter().filter_map(|c| Some((*c, input.times.get(c)?.clone()))).collect();
-        let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, keys)?], arrow, output_key, None)?;
+        let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, keys)?], arrow, output_key, prune)?;
         let node = Box::new(node.expiring(expiry));
         let part = self.part_of(Sealed { node, schema: Arc::clone(&schema), grows: false, key: part_key, times })?;
         if schema.fields().len() == window.schema.fields().len() {
@@ -73,6 +89,40 @@ impl Compiler<'_> {
         let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, vec![])?], arrow, output_key, prune)?;
         self.part_of(Sealed { node: Box::new(node), schema, grows: false, key: part_key, times: Times::new() })
     }
+}
+
+/// The part of a predicate that bounds the place of a row in its partition, if the functions tell places alone: those
+/// of the rows before a row don't depend on it.
+fn first_places(predicate: &Expr, window: &Window) -> Option<Expr> {
+    let mut orders = window.window_expr.iter().map(|expr| match unaliased(expr) {
+        Expr::WindowFunction(f) if ["row_number", "rank", "dense_rank"].contains(&f.fun.name()) => {
+            Some((&f.params.partition_by, &f.params.order_by, &f.params.filter))
+        }
+        _ => None,
+    });
+    let first = orders.next()??;
+    if first.2.is_some() || !orders.all(|order| order == Some(first)) {
+        return None;
+    }
+    let from = window.input.schema().fields().len();
+    let is_place = |expr: &Expr| match expr {
+        Expr::Column(column) => window.schema.index_of_column(column).is_ok_and(|i| i >= from),
+        _ => false,
+    };
+    split_conjunction(predicate).into_iter().find_map(|part| {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { return None };
+        let (place, op, bound) = match (left.as_ref(), right.as_ref()) {
+            (place, bound @ Expr::Literal(..)) if is_place(place) => (place, *op, bound),
+            (bound @ Expr::Literal(..), place) if is_place(place) => (place, op.swap()?, bound),
+            _ => return None,
+        };
+        let op = match op {
+            Operator::Lt | Operator::LtEq => op,
+            Operator::Eq => Operator::LtEq,
+            _ => return None,
+        };
+        Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(place.clone()), op, Box::new(bound.clone()))))
+    })
 }
 
 fn unordered() -> Error {

@@ -67,7 +67,8 @@ pub(crate) struct Keyed {
     /// What came out, under the same key.
     emitted: Arrangement,
     output: SchemaRef,
-    /// Only rows that came out can ever come out again, and their first columns are the input's: the others go.
+    /// Only rows that came out can ever come out again, and their first columns, so many, are the input's: no other
+    /// rows are kept.
     prune: Option<usize>,
     salvage: Salvage,
     expiry: Expiry,
@@ -114,7 +115,9 @@ impl Keyed {
             for batch in &delta {
                 touched.add(input.rows.key().encode(batch)?);
             }
-            input.take_in(&delta)?;
+            if self.prune.is_none() {
+                input.take_in(&delta)?;
+            }
             deltas.push(delta);
         }
         // An operator without keys has an answer even over nothing.
@@ -124,21 +127,15 @@ impl Keyed {
         if touched.is_empty() {
             return Ok(vec![]);
         }
-        let mut rows = Vec::with_capacity(self.inputs.len());
-        for input in &self.inputs {
-            rows.push(touched.rows_of(&input.rows)?);
-        }
+        let before = touched.rows_of(&self.emitted)?;
+        let rows = match self.prune {
+            Some(width) => vec![with_new_rows(&before, width, self.inputs[0].rows.schema(), &deltas[0])?],
+            None => self.inputs.iter().map(|input| touched.rows_of(&input.rows)).collect::<Result<_>>()?,
+        };
         let after = self.salvage.run(&mut self.fragment, rows, &deltas, turn).await?;
         let schema = Arc::clone(self.emitted.schema());
         let after: Vec<RecordBatch> = after.iter().map(|b| conform(b, &schema)).collect::<Result<_>>()?;
         let after = concat_batches(&schema, &after)?;
-        let before = touched.rows_of(&self.emitted)?;
-        if let Some(width) = self.prune {
-            let input = &mut self.inputs[0];
-            touched.clear(&mut input.rows)?;
-            let kept = after.project(&(0..width).collect::<Vec<_>>())?;
-            input.rows.insert(kept)?;
-        }
         let changes = [weighted(&after, 1)?, weighted(&before, -1)?];
         let delta = consolidate(&self.output, &changes)?;
         self.emitted.apply(&delta)?;
@@ -160,12 +157,13 @@ impl Node for Keyed {
     }
 
     fn describe(&self) -> Description {
-        let mut state: Vec<String> = self
-            .inputs
-            .iter()
-            .map(|i| (i.key_names(), if self.prune.is_some() { ", the first only" } else { "" }))
-            .map(|(key, first)| format!("rows, {key}{first}{}", self.expiry.note()))
-            .collect();
+        let note = self.expiry.note();
+        if self.prune.is_some() {
+            let state = vec![format!("rows, {}, the first only{note}", self.inputs[0].key_names())];
+            return Description { title: format!("Keyed: {}", self.label), state };
+        }
+        let mut state: Vec<String> =
+            self.inputs.iter().map(|input| format!("rows, {}{note}", input.key_names())).collect();
         state.push("what came out".into());
         Description { title: format!("Keyed: {}", self.label), state }
     }
@@ -187,6 +185,21 @@ impl Node for Keyed {
         }
         visit(&mut self.emitted)
     }
+}
+
+/// The rows that came out and those that are new: where rows only come, no others can come out now.
+fn with_new_rows(
+    before: &RecordBatch,
+    width: usize,
+    schema: &SchemaRef,
+    delta: &[RecordBatch],
+) -> Result<RecordBatch> {
+    let kept = conform(&before.project(&(0..width).collect::<Vec<_>>())?, schema)?;
+    let mut rows = vec![kept];
+    for batch in delta {
+        rows.push(conform(&repeated(batch)?, schema)?);
+    }
+    Ok(concat_batches(schema, &rows)?)
 }
 
 /// The keys that a step touches, each once.
@@ -227,9 +240,5 @@ impl Touched {
 
     fn rows_of(&self, arrangement: &Arrangement) -> Result<RecordBatch> {
         arrangement.gather(&arrangement.find_keys(self.keys()).rows)
-    }
-
-    fn clear(&self, arrangement: &mut Arrangement) -> Result<()> {
-        arrangement.clear_keys(self.keys())
     }
 }
