@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
@@ -31,7 +32,7 @@ pub use checkpoint::CheckpointStats;
 /// What a step came to.
 #[derive(Debug)]
 pub struct StepOutput {
-    /// How the answer changed: its columns and the weight; equal rows added up.
+    /// How the answer changed: its columns and the weight. Where rows go, equal rows are added up.
     pub delta: RecordBatch,
     /// Rows that an expression failed on; they were left out.
     pub refused: Vec<Refused>,
@@ -159,7 +160,12 @@ impl Dataflow {
         };
         self.steps += 1;
         let delta = self.root.step(&turn).await?;
-        let delta = consolidate(&self.delta_schema, &delta)?;
+        // Of rows that only come, equal ones may as well stand beside each other.
+        let delta = if self.grows || self.root.is_consolidated() {
+            concat_batches(&self.delta_schema, &delta)?
+        } else {
+            consolidate(&self.delta_schema, &delta)?
+        };
         self.relieve()?;
         self.progress.end_step(delta.num_rows());
         Ok(StepOutput { delta, refused: turn.refused.into_inner(), late })

@@ -40,6 +40,20 @@ pub(crate) fn project_weighted(part: Part, mut exprs: Vec<Expr>) -> Result<Part>
     Ok(Part { plan, key, times, ..part })
 }
 
+/// Whether rows that differ below differ in what is made of them: each column passes.
+pub(super) fn tells_apart(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Extension(_) => true,
+        LogicalPlan::Filter(filter) => tells_apart(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => tells_apart(&alias.input),
+        LogicalPlan::Projection(projection) => {
+            let passes = |column: &Column| projection.expr.iter().any(|e| plain(e) == Some(column));
+            projection.input.schema().columns().iter().all(passes) && tells_apart(&projection.input)
+        }
+        _ => false,
+    }
+}
+
 /// Where the key's columns are behind a projection, if all of them pass it.
 fn kept_key(part: &Part, exprs: &[Expr]) -> Option<Vec<usize>> {
     let schema = part.plan.schema();

@@ -201,7 +201,8 @@ impl<'a> Compiler<'a> {
         let fragment = Fragment::plan(&part.plan, cells, self.state).await?;
         let children = part.children.into_iter().map(|(_, node)| node).collect();
         let output = Arc::new(linear::weighted(&schema)?.as_arrow().clone());
-        let node = Box::new(Linear::new(fragment, children, output, part.steps));
+        let tells_apart = linear::tells_apart(&part.plan);
+        let node = Box::new(Linear::new(fragment, children, output, part.steps, tells_apart));
         Ok(Sealed { node, schema, grows, key, times })
     }
 

@@ -119,13 +119,7 @@ impl Compiler<'_> {
     }
 
     /// The groups over these rows.
-    async fn sums_of(
-        &self,
-        aggregate: &Aggregate,
-        sums: &Sums,
-        rows: LogicalPlan,
-        cells: Vec<Cell>,
-    ) -> Result<Groups> {
+    async fn sums_of(&self, aggregate: &Aggregate, sums: &Sums, rows: LogicalPlan, cells: Vec<Cell>) -> Result<Groups> {
         let united = !sums.distinct.is_empty();
         let columns = sums.columns.iter().enumerate().map(|(n, column)| {
             let argument = if united { named(&sum_name(n)) } else { argument(&column.argument, sums) };

@@ -68,7 +68,10 @@ pub(super) enum Outcome {
     Count(usize),
     /// The sum, and the count that says whether there is one.
     Sum(usize, Option<usize>),
-    Mean { sum: usize, count: usize },
+    Mean {
+        sum: usize,
+        count: usize,
+    },
     Extreme(usize),
 }
 

@@ -17,10 +17,10 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::Turn;
 use super::merge::{Merge, merged};
-use crate::arrangement::Arrangement;
+use crate::arrangement::{Arrangement, Goes, NO_ROW};
 use crate::delta::{conform, taken, weighted, weights_of};
 use crate::fragment::Fragment;
-use crate::key::Key;
+use crate::key::{EncodedRows, Key};
 use crate::{Error, Result};
 
 /// What groups are made of.
@@ -57,7 +57,7 @@ impl Groups {
         let key = Key::of_columns(&plan.schema, &columns)?;
         Ok(Self {
             partial: plan.partial,
-            states: Arrangement::new(plan.schema, key, false)?,
+            states: Arrangement::new(plan.schema, key, Goes::ByKey)?,
             keys: plan.keys,
             merges: plan.merges,
             total: plan.total.map(|n| plan.keys + n),
@@ -98,24 +98,33 @@ impl Groups {
             return Ok(vec![]);
         }
         let keys = self.states.key().encode(&new)?;
-        let found = self.states.find(&keys);
-        if found.rows.is_empty() {
+        let places = self.states.find_one_each(&keys);
+        let known: Vec<u32> = (0..).zip(&places).filter(|(_, row)| **row != NO_ROW).map(|(i, _)| i).collect();
+        if known.is_empty() {
             let came = self.present(new)?;
-            self.states.insert(came.clone())?;
-            return Ok(vec![weighted(&self.shown(&came)?, 1).and_then(|b| conform(&b, &self.output))?]);
+            let output = self.coming(&came)?;
+            self.put(keys, came)?;
+            return Ok(vec![output]);
         }
-        let old = self.states.gather(&found.rows)?;
-        let all = found.probe.len() == new.num_rows();
-        let touched = if all { new.clone() } else { taken(&new, &found.probe)? };
-        let now = self.merged(&old, &touched)?;
+        let old: Vec<u32> = places.into_iter().filter(|row| *row != NO_ROW).collect();
+        let old = self.states.gather(&old)?;
+        if known.len() == new.num_rows() {
+            let now = self.merged(&old, &new)?;
+            let output = self.differences(&old, &now)?;
+            self.keep(keys, now)?;
+            return Ok(output);
+        }
+        let now = self.merged(&old, &taken(&new, &known)?)?;
+        let came = self.present(others(&new, &known)?)?;
         let mut output = self.differences(&old, &now)?;
-        let came = if all { None } else { Some(self.present(others(&new, &found.probe)?)?) };
-        if let Some(came) = &came {
-            output.push(weighted(&self.shown(came)?, 1).and_then(|b| conform(&b, &self.output))?);
-        }
-        self.keep(now, came)?;
-        output.retain(|batch| batch.num_rows() > 0);
+        output.push(self.coming(&came)?);
+        let kept = concat_batches(self.states.schema(), [&now, &came])?;
+        self.keep(self.states.key().encode(&kept)?, kept)?;
         Ok(output)
+    }
+
+    fn coming(&self, groups: &RecordBatch) -> Result<RecordBatch> {
+        conform(&weighted(&self.shown(groups)?, 1)?, &self.output)
     }
 
     /// The columns of groups, old and new added up.
@@ -149,25 +158,23 @@ impl Groups {
         };
         let goes = filter_record_batch(&before, &differs)?;
         let comes = filter_record_batch(&after, &comes)?;
-        Ok(vec![
-            conform(&weighted(&goes, -1)?, &self.output)?,
-            conform(&weighted(&comes, 1)?, &self.output)?,
-        ])
+        Ok(vec![conform(&weighted(&goes, -1)?, &self.output)?, conform(&weighted(&comes, 1)?, &self.output)?])
     }
 
-    /// Keeps groups: those that were there as they are now, and those that came.
-    fn keep(&mut self, now: RecordBatch, came: Option<RecordBatch>) -> Result<()> {
-        let mut kept = vec![match self.there(&now)? {
-            Some(there) if there.false_count() > 0 => {
-                let gone = filter_record_batch(&now, &not(&there)?)?;
-                let gone = self.states.key().encode(&gone)?;
-                self.states.clear_keys(gone.iter())?;
-                filter_record_batch(&now, &there)?
-            }
-            _ => now,
-        }];
-        kept.extend(came);
-        self.states.replace(concat_batches(self.states.schema(), &kept)?)
+    /// Keeps groups as they are now, under their keys; those without rows go.
+    fn keep(&mut self, keys: EncodedRows, groups: RecordBatch) -> Result<()> {
+        let Some(there) = self.there(&groups)?.filter(|there| there.false_count() > 0) else {
+            return self.put(keys, groups);
+        };
+        let gone = (0..keys.len()).filter(|i| !there.value(*i)).map(|i| keys.row(i));
+        self.states.clear_keys(gone)?;
+        self.put(keys, filter_record_batch(&groups, &there)?)
+    }
+
+    /// Keeps groups; `keys` are theirs unless some were left out.
+    fn put(&mut self, keys: EncodedRows, groups: RecordBatch) -> Result<()> {
+        let keys = if keys.len() == groups.num_rows() { keys } else { self.states.key().encode(&groups)? };
+        self.states.replace(&keys, groups)
     }
 
     /// Groups that have rows, of groups that were not there.

@@ -176,6 +176,10 @@ impl Node for Keyed {
         self.inputs.iter_mut().map(|i| &mut i.node).collect()
     }
 
+    fn is_consolidated(&self) -> bool {
+        true
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         for input in &mut self.inputs {
             input.node.visit_state(visit)?;
@@ -188,12 +192,7 @@ impl Node for Keyed {
 }
 
 /// The rows that came out and those that are new: where rows only come, no others can come out now.
-fn with_new_rows(
-    before: &RecordBatch,
-    width: usize,
-    schema: &SchemaRef,
-    delta: &[RecordBatch],
-) -> Result<RecordBatch> {
+fn with_new_rows(before: &RecordBatch, width: usize, schema: &SchemaRef, delta: &[RecordBatch]) -> Result<RecordBatch> {
     let kept = conform(&before.project(&(0..width).collect::<Vec<_>>())?, schema)?;
     let mut rows = vec![kept];
     for batch in delta {

@@ -18,11 +18,19 @@ pub(crate) struct Linear {
     children: Vec<Box<dyn Node>>,
     output: SchemaRef,
     steps: Vec<String>,
+    /// Whether rows that differ below differ in what is made of them.
+    tells_apart: bool,
 }
 
 impl Linear {
-    pub(crate) fn new(fragment: Fragment, children: Vec<Box<dyn Node>>, output: SchemaRef, steps: Vec<String>) -> Self {
-        Self { fragment, children, output, steps }
+    pub(crate) fn new(
+        fragment: Fragment,
+        children: Vec<Box<dyn Node>>,
+        output: SchemaRef,
+        steps: Vec<String>,
+        tells_apart: bool,
+    ) -> Self {
+        Self { fragment, children, output, steps, tells_apart }
     }
 }
 
@@ -47,6 +55,10 @@ impl Node for Linear {
 
     fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
         self.children.iter_mut().collect()
+    }
+
+    fn is_consolidated(&self) -> bool {
+        self.tells_apart && self.children.iter().all(|child| child.is_consolidated())
     }
 
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {

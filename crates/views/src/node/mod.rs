@@ -79,6 +79,10 @@ pub(crate) trait Node: Send + Sync + std::fmt::Debug {
     fn children(&self) -> Vec<&dyn Node>;
     /// The nodes below, to be changed.
     fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>>;
+    /// Whether no two rows of what a step gives are equal but for their weight.
+    fn is_consolidated(&self) -> bool {
+        false
+    }
     /// Visits what is kept by it and the nodes below, always in the same order.
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()>;
     /// Visits the numbers that it and the nodes below keep beside arrangements (a watermark, a flag, a count), always

@@ -96,6 +96,10 @@ impl Node for Summed {
         vec![&mut self.child]
     }
 
+    fn is_consolidated(&self) -> bool {
+        true
+    }
+
     fn visit_state(&mut self, visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {
         self.child.visit_state(visit)?;
         for values in &mut self.distinct {
