@@ -54,6 +54,8 @@ pub async fn run(arguments: Arguments) -> Figures {
     let acknowledged = began.elapsed().as_secs_f64();
     if let Some(view) = arguments.optional("view") {
         let after: Vec<String> = feed.positions.borrow().values().map(|(_, token)| token.clone()).collect();
+        // The one from before may have been silent for so long that the node closed it.
+        let mut connection = Connection::open(&feed.address).await?;
         connection.sql(&format!("SELECT 1 AS one FROM {view} LIMIT 1"), &after).await?;
     }
     let seconds = began.elapsed().as_secs_f64();
