@@ -194,6 +194,16 @@ async fn a_retry_with_its_key_adds_nothing_and_a_key_with_other_content_is_refus
     node.holds(2).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_query_writes_takes_no_rows() {
+    let node = plain().await;
+    node.engine.session().execute("CREATE STREAM derived AS SELECT id FROM s").await.unwrap();
+    let headers = [("content-type", "application/x-ndjson")];
+    let answer = node.send(Method::POST, "/v1/streams/derived", &headers, "{\"id\":1}").await;
+    problem(&answer, 400, "wrong_object_type");
+    assert!(answer.body["hint"].as_str().unwrap().contains("SHOW CREATE STREAM derived"), "{}", answer.body);
+}
+
 #[tokio::test]
 async fn requests_that_are_wrong_get_the_status_that_says_so() {
     let node = plain().await;

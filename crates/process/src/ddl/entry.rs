@@ -57,7 +57,8 @@ impl Entries {
         }
     }
 
-    fn watermark(&mut self, cursor: &mut Cursor<'_>, at: Location) -> Result<()> {
+    /// Reads `WATERMARK FOR column AS expr`.
+    pub(super) fn watermark(&mut self, cursor: &mut Cursor<'_>, at: Location) -> Result<()> {
         if self.watermark.is_some() {
             return Err(cursor.error_at(Code::InvalidDefinition, "a stream has one watermark, this is the second", at));
         }

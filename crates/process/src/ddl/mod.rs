@@ -23,8 +23,8 @@
 //! CREATE MATERIALIZED VIEW [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [COMMENT 'text'] [WITH (option = value, …)]
 //!   AS query [behind …]
 //! CREATE REPLACEMENT MATERIALIZED VIEW name FOR name …as above…
-//! CREATE STREAM [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [PARTITION BY …] [COMMENT …] [WITH (…)]
-//!   AS query [behind …]
+//! CREATE STREAM [IF NOT EXISTS] name [(column [COMMENT 'text'], …, WATERMARK FOR column AS expr)] [PARTITION BY …]
+//!   [COMMENT …] [WITH (…)] AS query [behind …]
 //!   behind: EMIT ON WINDOW CLOSE | ON ERROR QUARANTINE | ON ERROR STOP | WITH (option = value, …) | WITH DATA
 //! ALTER MATERIALIZED VIEW [IF EXISTS] name SUSPEND | RESUME | APPLY REPLACEMENT name
 //!   | SET (option = value, …) | RESET (option, …) | RENAME TO name

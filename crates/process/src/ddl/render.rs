@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use millstream_catalog::{Column, DataType, Durability, ObjectName, REST_COLUMN, Stream, StreamOptions, quoted};
+use millstream_catalog::{
+    Column, DataType, Durability, ObjectName, REST_COLUMN, Stream, StreamOptions, Watermark, quoted,
+};
 
 use super::options::{render_bytes, render_duration};
 
@@ -12,7 +14,7 @@ pub fn render_create(stream: &Stream) -> String {
     let implied = |c: &Column| stream.options.rest && *c == Column::new(REST_COLUMN, DataType::Json);
     let mut entries: Vec<String> = stream.columns.iter().filter(|c| !implied(c)).map(column).collect();
     entries.extend(stream.checks.iter().map(|c| format!("CONSTRAINT {} CHECK ({})", quoted(&c.name), c.expr)));
-    entries.extend(stream.watermark.iter().map(|w| format!("WATERMARK FOR {} AS {}", quoted(&w.column), w.expr)));
+    entries.extend(stream.watermark.iter().map(rendered_watermark));
     for (i, entry) in entries.iter().enumerate() {
         let comma = if i + 1 < entries.len() { "," } else { "" };
         let _ = write!(sql, "\n  {entry}{comma}");
@@ -30,6 +32,11 @@ pub fn render_create(stream: &Stream) -> String {
         let _ = write!(sql, "\nWITH ({})", options.join(", "));
     }
     sql
+}
+
+/// A watermark as an entry of a column list.
+pub(super) fn rendered_watermark(watermark: &Watermark) -> String {
+    format!("WATERMARK FOR {} AS {}", quoted(&watermark.column), watermark.expr)
 }
 
 /// An object's name as SQL needs it written.

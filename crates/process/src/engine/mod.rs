@@ -137,14 +137,7 @@ impl Engine {
             return Err(Error::rejected(Code::Denied, format!("stream {name} is written by the platform alone")));
         }
         let open = self.shared.stream(name)?;
-        if self.shared.writer(name).is_some() {
-            return Err(Error::Rejected {
-                code: Code::WrongObjectType,
-                message: format!("stream {name} takes no rows: its query alone writes it"),
-                hint: Some(format!("send the rows to what it reads; SHOW CREATE STREAM {name} says what that is")),
-                position: None,
-            });
-        }
+        self.shared.refuse_rows_for_query(name)?;
         let quarantine = self.shared.stream(&quarantine_name()?)?;
         Ok(StreamHandle { open, quarantine, clock: Arc::clone(&self.shared.options.clock) })
     }
@@ -217,6 +210,19 @@ impl Shared {
     /// The view that writes the stream of that name, if a query does.
     pub(crate) fn writer(&self, stream: &ObjectName) -> Option<Arc<OpenView>> {
         self.views.read().get(stream).filter(|view| view.stream().is_some()).cloned()
+    }
+
+    /// Refuses rows for a stream that a query writes.
+    pub(crate) fn refuse_rows_for_query(&self, stream: &ObjectName) -> Result<()> {
+        if self.writer(stream).is_none() {
+            return Ok(());
+        }
+        Err(Error::Rejected {
+            code: Code::WrongObjectType,
+            message: format!("stream {stream} takes no rows: its query alone writes it"),
+            hint: Some(format!("send the rows to what it reads; SHOW CREATE STREAM {stream} says what that is")),
+            position: None,
+        })
     }
 
     /// Every open view, by name: materialized ones and those that write streams.

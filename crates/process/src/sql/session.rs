@@ -161,6 +161,11 @@ impl Session {
         }
         let generation = self.shared.plans.generation();
         let plan = plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?;
+        if let LogicalPlan::Dml(dml) = &plan
+            && let Some(name) = object_name(&dml.table_name)
+        {
+            self.shared.refuse_rows_for_query(&name)?;
+        }
         let tag = permitted(&plan)?;
         let names = ColumnNames::of(sql, plan.schema().as_arrow());
         let prepared = Prepared::query(statement.clone(), plan, generation, tag, names)?;

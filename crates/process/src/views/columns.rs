@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use datafusion::common::Column as PlanColumn;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, DataType, LOGICAL_TYPE_KEY, RowField};
+use millstream_catalog::{Column, DataType, LOGICAL_TYPE_KEY, RowField, View};
 
 use crate::read::reader_schema;
 use crate::{Error, Result};
@@ -39,11 +39,39 @@ pub(super) fn of_schema(schema: &Schema) -> Result<Vec<Column>> {
 
 /// The plan with its columns under their names and in the forms in which they are kept.
 pub(super) fn conformed(plan: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+    let places: Vec<usize> = (0..columns.len()).collect();
+    placed(plan, columns, &places)
+}
+
+/// [`conformed`] for a view that was made before: `shown` are the names and types that its query gives now. What its
+/// streams were given since may have come between its columns, where the query has a `*`.
+pub(super) fn conformed_view(plan: LogicalPlan, shown: &Schema, view: &View) -> Result<LogicalPlan> {
+    let places = view.columns.iter().enumerate().map(|(i, column)| {
+        let named = |field: &Field| view.named_columns || *field.name() == column.name;
+        let fits = |field: &Field| named(field) && sql_type(field).as_ref() == Some(&column.data_type);
+        let moved = || shown.fields().iter().position(|field| !view.named_columns && fits(field));
+        match shown.fields().get(i).filter(|field| fits(field)).map(|_| i).or_else(moved) {
+            Some(place) => Ok(place),
+            None => Err(Error::rejected(
+                Code::InvalidDefinition,
+                format!(
+                    "the query of {} gave column {:?} of type {} when it was made, and does not any more: what it reads \
+                     was given columns, and it reads them by *",
+                    view.shown(),
+                    column.name,
+                    column.data_type
+                ),
+            )),
+        }
+    });
+    let places = places.collect::<Result<Vec<_>>>()?;
+    placed(plan, &view.columns, &places)
+}
+
+/// The columns of a plan at these places.
+fn placed(plan: LogicalPlan, columns: &[Column], places: &[usize]) -> Result<LogicalPlan> {
     let wrap = |e| Error::from_datafusion(e, "");
-    if plan.schema().fields().len() < columns.len() {
-        return Err(Error::rejected(Code::InvalidDefinition, "the query gives fewer columns than the view has"));
-    }
-    let exprs = columns.iter().enumerate().map(|(i, column)| {
+    let exprs = columns.iter().zip(places).map(|(column, &i)| {
         let kept = reader_schema(&Schema::new(vec![column.to_field()]));
         let field = plan.schema().field(i);
         let expr = Expr::Column(PlanColumn::from(plan.schema().qualified_field(i)));

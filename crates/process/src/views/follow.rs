@@ -77,6 +77,7 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
     let ends = if view.stream().is_some() { running.ends() } else { vec![] };
     running.expect_history(&ends);
     running.show().await?;
+    job.goes_on();
     loop {
         if view.progress().status == Status::Building && running.has_read(&ends) {
             view.runs();

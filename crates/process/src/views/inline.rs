@@ -13,12 +13,9 @@ use futures::future::BoxFuture;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, View};
 
-use super::columns;
 use super::open::OpenView;
-use super::plan::{object_name, tables};
-use crate::ddl;
+use super::plan::{object_name, plan_of, tables};
 use crate::engine::Shared;
-use crate::sql::{SameNames, plan_statement};
 use crate::{Error, Result};
 
 /// The plan over streams alone.
@@ -27,18 +24,18 @@ pub(super) fn over_streams<'a>(shared: &'a Shared, plan: LogicalPlan) -> BoxFutu
         let mut below: Vec<(ObjectName, LogicalPlan)> = Vec::new();
         for name in tables(&plan).iter().filter_map(object_name) {
             if let Some(view) = shared.view(&name).filter(|_| !below.iter().any(|(n, _)| *n == name)) {
-                below.push((name, plan_of(shared, &view.definition()).await?));
+                below.push((name, query_of(shared, &view.definition()).await?));
             }
         }
         if below.is_empty() {
             return Ok(plan);
         }
-        let query_of = |scan: &TableScan| {
+        let below_of = |scan: &TableScan| {
             let name = object_name(&scan.table_name)?;
             below.iter().find(|(n, _)| *n == name).map(|(_, plan)| plan.clone())
         };
         let plan = plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::TableScan(scan) => match query_of(&scan) {
+            LogicalPlan::TableScan(scan) => match below_of(&scan) {
                 Some(query) => Ok(Transformed::yes(in_place_of(&scan, query)?)),
                 None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
             },
@@ -50,7 +47,7 @@ pub(super) fn over_streams<'a>(shared: &'a Shared, plan: LogicalPlan) -> BoxFutu
 }
 
 /// The plan of a view's query, with the view's columns, over streams alone.
-async fn plan_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
+async fn query_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
     if view.emit_on_window_close {
         return Err(Error::rejected(
             Code::Unsupported,
@@ -61,9 +58,7 @@ async fn plan_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
             ),
         ));
     }
-    let statement = ddl::parse_query(&view.query)?;
-    let plan = plan_statement(shared, &statement, &view.query, SameNames::Refused).await?;
-    over_streams(shared, columns::conformed(plan, &view.columns)?).await
+    over_streams(shared, plan_of(shared, view).await?).await
 }
 
 fn in_place_of(scan: &TableScan, query: LogicalPlan) -> PlanResult<LogicalPlan> {

@@ -181,6 +181,7 @@ impl Shared {
         refuse_under_streams(self, &old)?;
         wait_until_built(&new, patience).await?;
         let _ddl = self.ddl.lock().await;
+        refuse_under_streams(self, &old)?;
         let changed = self.options.catalog.swap_view(old.id(), new.id()).await?;
         old.drop_state();
         old.closing.cancel();

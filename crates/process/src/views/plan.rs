@@ -33,11 +33,17 @@ pub(crate) async fn plan_query(shared: &Shared, statement: &Statement, text: &st
     Ok(PlannedQuery { plan, columns, depends_on })
 }
 
-/// The dataflow of a view's query.
-pub(super) async fn dataflow(shared: &Shared, view: &View) -> Result<Dataflow> {
+/// The plan of a view's query, with the view's columns.
+pub(super) async fn plan_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
     let statement = ddl::parse_query(&view.query)?;
     let plan = plan_statement(shared, &statement, &view.query, SameNames::Refused).await?;
-    let plan = columns::conformed(plan, &view.columns)?;
+    let shown = ColumnNames::of(&statement, plan.schema().as_arrow()).put_on(plan.schema().inner());
+    columns::conformed_view(plan, &shown, view)
+}
+
+/// The dataflow of a view's query.
+pub(super) async fn dataflow(shared: &Shared, view: &View) -> Result<Dataflow> {
+    let plan = plan_of(shared, view).await?;
     let is_stream = matches!(view.kind, ViewKind::DerivedStream { .. });
     let flow = compile(shared, plan, Form { is_stream, closes: view.emit_on_window_close }).await?;
     if is_stream {

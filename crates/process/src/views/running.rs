@@ -252,13 +252,20 @@ impl Running {
     pub(super) async fn advance(&mut self) -> Outcome<()> {
         loop {
             self.advance_once().await?;
-            let gathers = matches!(self.output, Output::Stream { .. });
             let full = self.kept.as_ref().is_some_and(|kept| kept.outbox.is_full());
-            if !gathers || full || self.changed().now_or_never().is_none() {
+            if !self.gathers() || full || self.changed().now_or_never().is_none() {
                 break;
             }
         }
         self.settle().await
+    }
+
+    /// Whether a commit may hold several steps. Where a row ends the stream, what came before it is not to wait for it.
+    fn gathers(&self) -> bool {
+        match &self.output {
+            Output::Stream { view } => view.definition().options.on_error != OnError::Stop,
+            Output::View { .. } | Output::Listener { .. } => false,
+        }
     }
 
     async fn advance_once(&mut self) -> Outcome<()> {

@@ -71,6 +71,30 @@ async fn rows_that_only_the_lake_has_come_in_the_order_of_their_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_is_taken_in_by_parts_and_goes_on_after_a_failure() {
+    let node = Node::start().await;
+    node.create_s(3).await;
+    for round in 0..8 {
+        node.write(round * 50_000..(round + 1) * 50_000).await;
+        if round % 3 == 2 {
+            node.tier().await;
+        }
+    }
+    node.engine.faults().fail_at(Some(FaultPoint::OutboxDelivered));
+    // More than one commit holds.
+    let query = "SELECT id, repeat(name, 20) AS names FROM s WHERE id % 2 = 0";
+    let made = refused(&node, &format!("CREATE STREAM even AS {query}")).await;
+    assert!(made.contains("OutboxDelivered"), "{made}");
+    let first = node.number("SELECT count(*) FROM even").await;
+    assert!(first > 0 && first < 200_000, "{first} rows at the first commit");
+    let node = node.restart().await;
+    node.write(400_000..400_100).await;
+    same(&node, "even", query).await;
+    assert_eq!(node.number("SELECT history_rows > 0 AND status = 'running' FROM system.views").await, 1);
+    assert!(node.number("SELECT rows_in FROM system.views").await < 400_100, "history was read again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_stand_on_streams_and_views_on_them() {
     let node = Node::start().await;
     node.create_s(2).await;
@@ -222,6 +246,7 @@ async fn producers_cannot_write_to_it() {
     node.ask(&format!("CREATE STREAM even AS {EVEN}")).await.unwrap();
     let error = node.engine.stream(&ObjectName::public("even").unwrap()).unwrap_err().to_string();
     assert!(error.contains("even") && error.contains("its query"), "{error}");
+    assert_eq!(refused(&node, "INSERT INTO even VALUES (1, 'x')").await, error);
     assert!(refused(&node, "ALTER STREAM even ADD COLUMN x INT").await.contains("query"));
     assert!(refused(&node, "ALTER STREAM s SUSPEND").await.contains("producers"));
     assert!(refused(&node, "DROP MATERIALIZED VIEW even").await.contains("stream"));
@@ -340,12 +365,16 @@ async fn a_stream_that_is_read_by_all_its_columns_can_get_another() {
     node.create_s(1).await;
     node.write(0..10).await;
     node.ask("CREATE STREAM copy AS SELECT * FROM s WHERE id > 2").await.unwrap();
+    node.ask("CREATE STREAM behind AS SELECT *, id + 1 AS next FROM s").await.unwrap();
+    node.ask("CREATE MATERIALIZED VIEW kept AS SELECT *, id + 1 AS next FROM s").await.unwrap();
     node.ask("ALTER STREAM s ADD COLUMN more TEXT").await.unwrap();
     node.write(10..20).await;
     same(&node, "copy", "SELECT id, name FROM s WHERE id > 2").await;
     let node = node.restart().await;
     node.write(20..30).await;
     same(&node, "copy", "SELECT id, name FROM s WHERE id > 2").await;
+    same(&node, "behind", "SELECT id, name, id + 1 AS next FROM s").await;
+    same(&node, "kept", "SELECT id, name, id + 1 AS next FROM s").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

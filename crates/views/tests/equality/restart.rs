@@ -180,6 +180,33 @@ async fn the_checkpoint_of_another_query_is_refused() {
 }
 
 #[tokio::test]
+async fn what_goes_along_with_a_checkpoint_is_there_with_it_and_no_answer_is_kept() {
+    let store = MemoryStore::default();
+    let key = [Dataflow::CALLERS_KEYS, b"1"].concat();
+    let without_answer = async |sql: &str| {
+        let mut flow = compile(sql).await.unwrap();
+        flow.keep_no_answer();
+        flow
+    };
+    let mut flow = without_answer("SELECT k, a FROM s WHERE a > 0").await;
+    assert_eq!(flow.restore(&store).unwrap(), None);
+    let (mut world, mut given) = (World::new(8), 0);
+    for _ in 0..5 {
+        let inputs = inputs_of(&flow, &world.change());
+        given += flow.step(inputs).await.unwrap().delta.num_rows();
+    }
+    assert!(given > 0, "nothing was given");
+    flow.checkpoint_with(&store, b"here", vec![(key.clone(), Some(Bytes::from_static(b"delta")))]).unwrap();
+    assert_eq!(store.get(&key).unwrap().as_deref(), Some(b"delta".as_slice()));
+    assert_eq!(flow.answer().rows(), 0);
+    // Nothing is kept that could be another query's.
+    let mut reworded = without_answer("SELECT k, a FROM s WHERE a >= 1").await;
+    assert_eq!(reworded.restore(&store).unwrap(), Some(b"here".to_vec()));
+    let mut keeping = without_answer("SELECT DISTINCT k FROM s").await;
+    assert!(keeping.restore(&store).is_err());
+}
+
+#[tokio::test]
 async fn a_value_that_is_missing_is_an_error_never_another_answer() {
     let sql = "SELECT k, count(*) AS n, max(a) AS most FROM c GROUP BY k";
     let store = MemoryStore::default();

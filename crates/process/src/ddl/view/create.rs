@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Word};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{
     Column, Dependency, Error as CatalogError, ObjectName, OnError, Stream, StreamId, StreamOptions, View, ViewId,
-    ViewKind, ViewOptions, ViewState,
+    ViewKind, ViewOptions, ViewState, Watermark,
 };
 
 use super::options::{OF_DERIVED, ViewOptionChange, of_derived, set_clause};
@@ -12,6 +12,7 @@ use crate::Result;
 use crate::ddl::Command;
 use crate::ddl::create::Clauses;
 use crate::ddl::cursor::Cursor;
+use crate::ddl::entry::Entries;
 use crate::ddl::options::with_clause;
 use crate::ddl::query::{QueryText, view_query};
 
@@ -50,6 +51,8 @@ pub struct DerivedStreamDraft {
     pub name: ObjectName,
     /// Names for the first of the query's columns; the others keep theirs.
     pub columns: Vec<ColumnName>,
+    /// Its watermark.
+    pub watermark: Option<Watermark>,
     /// The columns that choose the partition.
     pub partition_by: Vec<String>,
     /// The stream's options.
@@ -128,7 +131,7 @@ impl DerivedStreamDraft {
             name: self.name,
             columns,
             checks: vec![],
-            watermark: None,
+            watermark: self.watermark,
             partition_by: self.partition_by,
             options: self.stream_options,
             comment: self.comment,
@@ -164,7 +167,7 @@ pub(super) fn create_view(cursor: &mut Cursor<'_>, replacement: bool) -> Result<
     } else {
         None
     };
-    let columns = column_names(cursor)?;
+    let columns = column_names(cursor, None)?;
     let (mut changes, mut comment, mut seen) = (Vec::new(), None, Vec::new());
     while !cursor.is_words(&["as"]) {
         let at = cursor.location();
@@ -216,7 +219,8 @@ pub(in crate::ddl) fn create_derived(
     name: ObjectName,
     if_not_exists: bool,
 ) -> Result<Command> {
-    let columns = column_names(cursor)?;
+    let mut entries = Entries::default();
+    let columns = column_names(cursor, Some(&mut entries))?;
     let mut changes = Vec::new();
     let mut of_view = |option: &str, value: &str| Some(of_derived(option, value)?.map(|change| changes.push(change)));
     let at = cursor.location();
@@ -242,6 +246,7 @@ pub(in crate::ddl) fn create_derived(
     let stream = DerivedStreamDraft {
         name,
         columns,
+        watermark: entries.watermark,
         partition_by,
         stream_options: options,
         query,
@@ -252,14 +257,17 @@ pub(in crate::ddl) fn create_derived(
     Ok(Command::CreateDerivedStream { stream: Box::new(stream), if_not_exists })
 }
 
-/// `(name [COMMENT 'text'], …)`, if it is there.
-fn column_names(cursor: &mut Cursor<'_>) -> Result<Vec<ColumnName>> {
+/// `(name [COMMENT 'text'], …)`, if it is there; a stream's with `WATERMARK FOR column AS expr`.
+fn column_names(cursor: &mut Cursor<'_>, mut of_stream: Option<&mut Entries>) -> Result<Vec<ColumnName>> {
     if cursor.peek().token != Token::LParen {
         return Ok(Vec::new());
     }
     let mut names: Vec<ColumnName> = Vec::new();
     cursor.list("the columns' names", |c| {
         let at = c.location();
+        if let Some(entries) = of_stream.as_deref_mut().filter(|_| c.is_words(&["watermark", "for"])) {
+            return entries.watermark(c, at);
+        }
         let name = c.identifier("a column name")?;
         if names.iter().any(|n| n.name.eq_ignore_ascii_case(&name)) {
             return Err(c.error_at(Code::DuplicateColumn, format!("column {name:?} is named twice"), at));

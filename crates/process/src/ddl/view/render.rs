@@ -5,7 +5,7 @@ use std::fmt::Write;
 use millstream_catalog::{Column, ObjectName, OnError, Stream, View, ViewOptions, quoted};
 
 use crate::ddl::options::{render_bytes, render_duration};
-use crate::ddl::render::{literal, options, rendered_name};
+use crate::ddl::render::{literal, options, rendered_name, rendered_watermark};
 
 /// The CREATE MATERIALIZED VIEW that gives this definition; [`crate::ddl::parse`] reads it back to the same.
 /// `replaces` is the name of the view it is to replace, if it is to replace one.
@@ -16,7 +16,7 @@ pub fn render_create_view(view: &View, replaces: Option<&ObjectName>) -> String 
         None => format!("CREATE MATERIALIZED VIEW {name}"),
     };
     if view.named_columns {
-        sql.push_str(&column_names(&view.columns));
+        let _ = write!(sql, " ({})", column_names(&view.columns).join(", "));
     }
     if let Some(comment) = &view.comment {
         let _ = write!(sql, "\nCOMMENT {}", literal(comment));
@@ -29,8 +29,11 @@ pub fn render_create_view(view: &View, replaces: Option<&ObjectName>) -> String 
 /// The CREATE STREAM … AS that gives these definitions, a stream's and that of the view that writes it.
 pub fn render_create_derived(stream: &Stream, view: &View) -> String {
     let mut sql = format!("CREATE STREAM {}", rendered_name(&stream.name));
-    if view.named_columns || stream.columns.iter().any(|c| c.comment.is_some()) {
-        sql.push_str(&column_names(&stream.columns));
+    let named = view.named_columns || stream.columns.iter().any(|c| c.comment.is_some());
+    let mut entries = if named { column_names(&stream.columns) } else { vec![] };
+    entries.extend(stream.watermark.iter().map(rendered_watermark));
+    if !entries.is_empty() {
+        let _ = write!(sql, " ({})", entries.join(", "));
     }
     if !stream.partition_by.is_empty() {
         let columns: Vec<_> = stream.partition_by.iter().map(|c| quoted(c)).collect();
@@ -46,12 +49,12 @@ pub fn render_create_derived(stream: &Stream, view: &View) -> String {
     sql
 }
 
-fn column_names(columns: &[Column]) -> String {
+fn column_names(columns: &[Column]) -> Vec<String> {
     let names = columns.iter().map(|c| match &c.comment {
         Some(comment) => format!("{} COMMENT {}", quoted(&c.name), literal(comment)),
         None => quoted(&c.name),
     });
-    format!(" ({})", names.collect::<Vec<_>>().join(", "))
+    names.collect()
 }
 
 fn with(sql: &mut String, options: Vec<String>) {

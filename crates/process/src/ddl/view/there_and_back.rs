@@ -114,6 +114,7 @@ proptest! {
         let original = DerivedStreamDraft {
             name: seed.name.clone(),
             columns: if seed.named_columns { given.collect() } else { vec![] },
+            watermark: None,
             partition_by: if keyed { vec!["b".to_owned()] } else { vec![] },
             stream_options,
             query: derived_draft(&format!("create stream s as {}", seed.query)).query,
