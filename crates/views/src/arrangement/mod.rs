@@ -112,6 +112,15 @@ impl Contents {
     }
 }
 
+/// Where a row has a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TimeOf {
+    /// A part of its key.
+    KeyPart(usize),
+    /// Any column.
+    Column(usize),
+}
+
 /// Rows found: `rows[i]` lies under the key of probe row `probe[i]`.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -266,15 +275,20 @@ impl Arrangement {
         self.compact_if_due()
     }
 
-    /// Takes away, and gives, every row of which that part of the key, a timestamp, is below a value in its own unit.
-    pub(crate) fn take_below(&mut self, part: usize, at: i64) -> Result<RecordBatch> {
+    /// Takes away, and gives, every row of which a timestamp is below a value in its own unit.
+    pub(crate) fn take_below(&mut self, of: TimeOf, at: i64) -> Result<RecordBatch> {
         let mut below: Vec<u32> = Vec::new();
         for (start, piece) in self.pieces.list() {
             let rows = *start..*start + piece.rows as u32;
             if rows.clone().all(|row| !is_set(&self.live, row)) {
                 continue;
             }
-            let values = cast(&self.key.part(&piece.batch()?, part)?, &DataType::Int64)?;
+            let batch = piece.batch()?;
+            let times = match of {
+                TimeOf::KeyPart(part) => self.key.part(&batch, part)?,
+                TimeOf::Column(column) => Arc::clone(batch.column(column)),
+            };
+            let values = cast(&times, &DataType::Int64)?;
             let values = values.as_primitive::<Int64Type>().iter();
             let old = rows
                 .zip(values)
@@ -282,9 +296,40 @@ impl Arrangement {
             below.extend(old.map(|(row, _)| row));
         }
         let rows = self.gather(&below)?;
-        let keys = self.key.encode(&rows)?;
-        self.clear_keys(keys.iter())?;
+        match of {
+            TimeOf::KeyPart(_) => self.clear_keys(self.key.encode(&rows)?.iter())?,
+            TimeOf::Column(_) => self.remove_numbered(&below, &rows)?,
+        }
         Ok(rows)
+    }
+
+    /// Takes away rows given by their numbers, and as they are.
+    pub(crate) fn remove_numbered(&mut self, numbers: &[u32], rows: &RecordBatch) -> Result<()> {
+        let keys = self.prints(self.key.encode(rows)?.iter());
+        for (row, key) in numbers.iter().zip(&keys) {
+            self.dies(*row);
+            self.unchain(*row, key);
+        }
+        if let Some(contents) = &mut self.contents {
+            for (row, print) in numbers.iter().zip(&contents.prints(rows)?) {
+                match contents.chains.unlink(*row) {
+                    None => {}
+                    Some(NO_ROW) => _ = contents.index.remove(print),
+                    Some(newest) => _ = contents.index.put(print, newest),
+                }
+            }
+        }
+        self.compact_if_due()
+    }
+
+    /// Takes a row out from under its key.
+    fn unchain(&mut self, row: u32, key: &Print) {
+        let newest = if self.goes == Goes::ByKey { Some(NO_ROW) } else { self.chains.unlink(row) };
+        match newest {
+            None => {}
+            Some(NO_ROW) => _ = self.index.remove(key),
+            Some(newest) => _ = self.index.put(key, newest),
+        }
     }
 
     /// The rows under each probe key, oldest first.
@@ -420,12 +465,7 @@ impl Arrangement {
         let keys = self.prints(self.key.encode(rows)?.iter());
         for (i, row) in gone {
             self.dies(row);
-            let key = &keys[i as usize];
-            match self.chains.unlink(row) {
-                None => {}
-                Some(NO_ROW) => _ = self.index.remove(key),
-                Some(newest) => _ = self.index.put(key, newest),
-            }
+            self.unchain(row, &keys[i as usize]);
         }
         self.compact_if_due()
     }

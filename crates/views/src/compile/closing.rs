@@ -3,9 +3,11 @@
 //! They wait directly above the topmost operator that keeps state; what is above that works row by row on what comes
 //! out.
 
+use datafusion::common::JoinType;
 use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 
+use super::join::outer_joins_apart;
 use super::{Compiler, Part, Sealed, event_time, linear, refuse};
 use crate::node::{Close, KeyedInput};
 use crate::{Error, Result};
@@ -43,6 +45,10 @@ impl Compiler<'_> {
             }
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.compile_closing(&sort.input).await,
             LogicalPlan::Repartition(repartition) => self.compile_closing(&repartition.input).await,
+            // What a full join gives of either side is final at another time.
+            LogicalPlan::Join(join) if join.join_type == JoinType::Full => {
+                self.compile_closing(&outer_joins_apart(join)?).await
+            }
             LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Window(_) => {
                 let part = self.compile(plan).await?;
                 self.close(part).await
@@ -67,12 +73,13 @@ impl Compiler<'_> {
         self.part_of(Sealed { node, schema, grows: true, key, times })
     }
 
-    fn never_closes(&self) -> Error {
+    pub(super) fn never_closes(&self) -> Error {
         let instead = if self.inputs.iter().all(|input| input.watermark.is_none()) {
             "nothing it reads has a watermark; declare one with WATERMARK FOR column AS column - INTERVAL '…'"
         } else {
-            "no column says when a row is final; group by window_start or window_end of TUMBLE, HOP or CUMULATE (not \
-             SESSION) over the column of the watermark, or by date_bin or date_trunc of it, and join by such columns"
+            "no column says when a row is final; group by window_start or window_end of TUMBLE, HOP or CUMULATE, or \
+             by window_end of SESSION, over the column of the watermark, or by date_bin or date_trunc of it; join by \
+             such columns, or with a bound on both event times (b.ts BETWEEN a.ts AND a.ts + INTERVAL '…')"
         };
         Error::not_incremental("EMIT ON WINDOW CLOSE", instead)
     }

@@ -8,14 +8,16 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions_nested::extract::array_element;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Cast, Expr, Unnest, lit};
+use datafusion::scalar::ScalarValue;
 
 use super::Compiler;
 use crate::Result;
+use crate::arrangement::TimeOf;
 use crate::node::{Expiry, Frontier};
 
 /// The column that stands for the event time in [`Bound::expr`].
@@ -36,8 +38,30 @@ impl Bound {
         Self { input, time, expr: Expr::Column(Column::new_unqualified(EVENT_TIME)) }
     }
 
+    /// Of a column of that type that is so many ticks later.
+    pub(crate) fn moved(&self, ticks: i64, data_type: &DataType) -> Option<Self> {
+        let DataType::Timestamp(unit, _) = data_type else { return None };
+        let length = IntervalMonthDayNano::new(0, 0, ticks.checked_mul(tick_ns(*unit))?);
+        let expr = self.expr.clone() + lit(ScalarValue::IntervalMonthDayNano(Some(length)));
+        Some(Self { expr, ..self.clone() })
+    }
+
     fn local(&self) -> bool {
-        matches!(&self.time, DataType::Timestamp(_, Some(zone)) if !["UTC", "+00:00", "Z"].contains(&zone.as_ref()))
+        matches!(&self.time, DataType::Timestamp(_, Some(zone)) if !is_utc(zone))
+    }
+}
+
+pub(super) fn is_utc(zone: &str) -> bool {
+    ["UTC", "+00:00", "Z"].contains(&zone)
+}
+
+/// The nanoseconds of a tick.
+pub(super) fn tick_ns(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1000,
+        TimeUnit::Nanosecond => 1,
     }
 }
 
@@ -126,7 +150,12 @@ pub(crate) fn of_key(times: &Times, key: &[usize]) -> Times {
 impl Compiler<'_> {
     /// When a key with these bounds is done.
     pub(super) fn expiry(&self, key_times: &Times) -> Result<Expiry> {
-        let frontiers = key_times.iter().map(|(part, bounds)| Ok((*part, Frontier::new(bounds, self.state)?)));
-        Ok(Expiry::new(frontiers.collect::<Result<Vec<_>>>()?))
+        let key = key_times.iter().map(|(part, bounds)| self.expiry_of(TimeOf::KeyPart(*part), bounds));
+        key.reduce(|all, part| Ok(all?.and(part?))).unwrap_or_else(|| Ok(Expiry::default()))
+    }
+
+    /// When rows are done that have a time with these bounds.
+    pub(super) fn expiry_of(&self, time: TimeOf, bounds: &[Bound]) -> Result<Expiry> {
+        Ok(Expiry::new(time, Frontier::new(bounds, self.state)?))
     }
 }

@@ -10,10 +10,12 @@ mod event_time;
 mod join;
 mod linear;
 pub(crate) mod refuse;
+mod session;
 mod source;
 pub(crate) mod stable;
 mod summed;
 mod sums;
+mod time_bound;
 mod window;
 
 use std::sync::Arc;

@@ -23,6 +23,9 @@ impl Compiler<'_> {
     /// Window functions. `first`: a bound on places that rows above are filtered by; where rows only come, one that
     /// falls behind it never comes back.
     pub(super) async fn window(&mut self, window: &Window, first: Option<Expr>) -> Result<Part> {
+        if let Some(sessions) = self.session(window).await? {
+            return Ok(sessions);
+        }
         let partition = common_partition(window)?;
         let part = self.compile(&window.input).await?;
         let (part, keys) = self.with_columns(part, &partition)?;
@@ -130,7 +133,7 @@ fn unordered() -> Error {
 }
 
 /// `plan` with `from` replaced by `to`; there is one input at each level.
-fn over(plan: &LogicalPlan, from: &LogicalPlan, to: &LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn over(plan: &LogicalPlan, from: &LogicalPlan, to: &LogicalPlan) -> Result<LogicalPlan> {
     if plan == from {
         return Ok(to.clone());
     }
@@ -158,7 +161,7 @@ fn common_partition(window: &Window) -> Result<Vec<Expr>> {
     }
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,

@@ -147,9 +147,7 @@ impl Accumulate {
 impl Node for Accumulate {
     async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let output = self.changed(turn).await?;
-        for (part, at) in self.expiry.passed(turn)? {
-            self.states.take_below(part, at)?;
-        }
+        self.expiry.take(&mut self.states, turn)?;
         Ok(output)
     }
 

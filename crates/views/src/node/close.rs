@@ -1,6 +1,7 @@
 //! Owns the closing node: it holds rows until their windows close, and gives each out once.
 
 use arrow::array::RecordBatch;
+use arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
 use async_trait::async_trait;
 
 use super::expiry::Expiry;
@@ -22,6 +23,15 @@ impl Close {
     pub(crate) fn new(open: KeyedInput, expiry: Expiry) -> Self {
         Self { open, expiry }
     }
+
+    /// Rows by their times: whoever reads them as a stream may have a watermark too.
+    fn in_order(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let key = self.open.rows.key();
+        let parts =
+            (0..key.columns().len()).map(|part| Ok(SortColumn { values: key.part(rows, part)?, options: None }));
+        let order = lexsort_to_indices(&parts.collect::<Result<Vec<_>>>()?, None)?;
+        Ok(take_record_batch(rows, &order)?)
+    }
 }
 
 #[async_trait]
@@ -29,14 +39,8 @@ impl Node for Close {
     async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let delta = self.open.node.step(turn).await?;
         self.open.take_in(&delta)?;
-        let mut closed = Vec::new();
-        for (part, at) in self.expiry.passed(turn)? {
-            let rows = self.open.rows.take_below(part, at)?;
-            if rows.num_rows() > 0 {
-                closed.push(weighted(&rows, 1)?);
-            }
-        }
-        Ok(closed)
+        let closed = self.expiry.take(&mut self.open.rows, turn)?;
+        closed.iter().map(|rows| weighted(&self.in_order(rows)?, 1)).collect()
     }
 
     fn describe(&self) -> Description {

@@ -11,14 +11,15 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use super::Turn;
 use crate::Result;
+use crate::arrangement::{Arrangement, TimeOf};
 use crate::compile::{Bound, EVENT_TIME};
 use crate::watermark::{NOT_YET, ticks_of};
 
 /// The lowest value that a column can still come with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Frontier(Vec<PlannedBound>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PlannedBound {
     input: usize,
     unit: TimeUnit,
@@ -44,7 +45,7 @@ impl Frontier {
 
     /// In the column's own unit; `None` while an input has no watermark, or where one lies outside of what the
     /// column's type can say.
-    fn at(&self, watermarks: &[i64]) -> Result<Option<i64>> {
+    pub(crate) fn at(&self, watermarks: &[i64]) -> Result<Option<i64>> {
         let mut lowest: Option<i64> = None;
         for bound in &self.0 {
             let at = watermarks.get(bound.input).copied().unwrap_or(NOT_YET);
@@ -67,33 +68,47 @@ impl PlannedBound {
     }
 }
 
-/// When the keys of a node are done with. Nothing where no part of its key comes of an event time.
-#[derive(Debug, Default)]
+/// When kept rows are done with. Nothing where none of their columns comes of an event time.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Expiry {
-    /// Parts of the key, and what was forgotten of them last.
-    parts: Vec<(usize, Frontier, Option<i64>)>,
+    /// Times in the rows, and what was forgotten of them last.
+    times: Vec<(TimeOf, Frontier, Option<i64>)>,
 }
 
 impl Expiry {
-    pub(crate) fn new(parts: Vec<(usize, Frontier)>) -> Self {
-        Self { parts: parts.into_iter().map(|(part, frontier)| (part, frontier, None)).collect() }
+    pub(crate) fn new(time: TimeOf, frontier: Frontier) -> Self {
+        Self { times: vec![(time, frontier, None)] }
     }
 
-    /// The parts of the key whose frontiers moved, and where to.
-    pub(crate) fn passed(&mut self, turn: &Turn) -> Result<Vec<(usize, i64)>> {
+    /// Both.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.times.extend(more.times);
+        self
+    }
+
+    /// The times whose frontiers moved, and where to.
+    pub(crate) fn passed(&mut self, turn: &Turn) -> Result<Vec<(TimeOf, i64)>> {
         let mut passed = Vec::new();
-        for (part, frontier, last) in &mut self.parts {
+        for (of, frontier, last) in &mut self.times {
             let at = frontier.at(&turn.watermarks)?;
             if let Some(at) = at.filter(|at| last.is_none_or(|last| *at > last)) {
                 *last = Some(at);
-                passed.push((*part, at));
+                passed.push((*of, at));
             }
         }
         Ok(passed)
     }
 
+    /// Takes away, and gives, the rows that are done with.
+    pub(crate) fn take(&mut self, rows: &mut Arrangement, turn: &Turn) -> Result<Vec<RecordBatch>> {
+        let passed = self.passed(turn)?.into_iter();
+        let mut taken = passed.map(|(of, at)| rows.take_below(of, at)).collect::<Result<Vec<_>>>()?;
+        taken.retain(|rows| rows.num_rows() > 0);
+        Ok(taken)
+    }
+
     /// For EXPLAIN, behind what is kept.
     pub(crate) fn note(&self) -> &'static str {
-        if self.parts.is_empty() { "" } else { ", until the watermark passes" }
+        if self.times.is_empty() { "" } else { ", until the watermark passes" }
     }
 }

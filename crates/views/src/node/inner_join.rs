@@ -27,7 +27,8 @@ pub(crate) struct InnerJoin {
     output: SchemaRef,
     /// Whether NULL meets NULL.
     nulls_meet: bool,
-    expiry: Expiry,
+    /// Of the left rows and of the right ones.
+    expiry: [Expiry; 2],
 }
 
 impl InnerJoin {
@@ -37,7 +38,7 @@ impl InnerJoin {
         right: KeyedInput,
         output: SchemaRef,
         nulls_meet: bool,
-        expiry: Expiry,
+        expiry: [Expiry; 2],
     ) -> Self {
         Self { label, left, right, output, nulls_meet, expiry }
     }
@@ -103,18 +104,15 @@ impl Node for InnerJoin {
             output.extend(self.meet(batch, &self.left.rows, false)?);
         }
         self.right.take_in(&new_right)?;
-        for (part, at) in self.expiry.passed(turn)? {
-            self.left.rows.take_below(part, at)?;
-            self.right.rows.take_below(part, at)?;
-        }
+        self.expiry[0].take(&mut self.left.rows, turn)?;
+        self.expiry[1].take(&mut self.right.rows, turn)?;
         Ok(output)
     }
 
     fn describe(&self) -> Description {
-        let note = self.expiry.note();
         let state = vec![
-            format!("left rows, {}{note}", self.left.key_names()),
-            format!("right rows, {}{note}", self.right.key_names()),
+            format!("left rows, {}{}", self.left.key_names(), self.expiry[0].note()),
+            format!("right rows, {}{}", self.right.key_names(), self.expiry[1].note()),
         ];
         Description { title: format!("Join: {}", self.label), state }
     }

@@ -71,7 +71,8 @@ pub(crate) struct Keyed {
     /// rows are kept.
     prune: Option<usize>,
     salvage: Salvage,
-    expiry: Expiry,
+    /// By input, and of what came out.
+    expiry: (Vec<Expiry>, Expiry),
 }
 
 impl Keyed {
@@ -93,7 +94,7 @@ impl Keyed {
             output,
             prune,
             salvage: Salvage::of_input(0),
-            expiry: Expiry::default(),
+            expiry: Default::default(),
         })
     }
 
@@ -104,7 +105,14 @@ impl Keyed {
 
     /// Forgets keys that no row can reach any more.
     pub(crate) fn expiring(self, expiry: Expiry) -> Self {
-        Self { expiry, ..self }
+        let inputs = self.inputs.iter().map(|_| expiry.clone()).collect();
+        self.expiring_apart(inputs, expiry)
+    }
+
+    /// Forgets rows of each input, and of what came out, that no row can reach any more. Rows of one input must not go
+    /// while what they make of rows of another is still there.
+    pub(crate) fn expiring_apart(self, inputs: Vec<Expiry>, emitted: Expiry) -> Self {
+        Self { expiry: (inputs, emitted), ..self }
     }
 
     async fn changed(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
@@ -147,23 +155,22 @@ impl Keyed {
 impl Node for Keyed {
     async fn step(&mut self, turn: &Turn) -> Result<Vec<RecordBatch>> {
         let output = self.changed(turn).await?;
-        for (part, at) in self.expiry.passed(turn)? {
-            for input in &mut self.inputs {
-                input.rows.take_below(part, at)?;
-            }
-            self.emitted.take_below(part, at)?;
+        for (input, expiry) in self.inputs.iter_mut().zip(&mut self.expiry.0) {
+            expiry.take(&mut input.rows, turn)?;
         }
+        self.expiry.1.take(&mut self.emitted, turn)?;
         Ok(output)
     }
 
     fn describe(&self) -> Description {
-        let note = self.expiry.note();
+        let note = |i: usize| self.expiry.0.get(i).map_or("", Expiry::note);
         if self.prune.is_some() {
-            let state = vec![format!("rows, {}, the first only{note}", self.inputs[0].key_names())];
+            let state = vec![format!("rows, {}, the first only{}", self.inputs[0].key_names(), note(0))];
             return Description { title: format!("Keyed: {}", self.label), state };
         }
+        let inputs = self.inputs.iter().enumerate();
         let mut state: Vec<String> =
-            self.inputs.iter().map(|input| format!("rows, {}{note}", input.key_names())).collect();
+            inputs.map(|(i, input)| format!("rows, {}{}", input.key_names(), note(i))).collect();
         state.push("what came out".into());
         Description { title: format!("Keyed: {}", self.label), state }
     }

@@ -11,6 +11,7 @@ mod linear;
 mod merge;
 mod rows;
 mod salvage;
+mod session;
 mod source;
 mod summed;
 
@@ -31,6 +32,7 @@ pub(crate) use keyed::{Keyed, KeyedInput};
 pub(crate) use linear::Linear;
 pub(crate) use merge::Merge;
 pub(crate) use rows::as_json;
+pub(crate) use session::{Session, Span};
 pub(crate) use source::Source;
 pub(crate) use summed::{DistinctValues, Summed};
 

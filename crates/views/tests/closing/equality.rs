@@ -5,8 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::run::{Row, Run, SECOND, compile, reasons};
 
-/// Queries, and which of their rows are final at the watermark `{w}`. A second query stands where the first does not
-/// give the column.
+/// Queries, and which of their rows are final at the watermark `{w}`, those of the tables being `{s}` and `{p}`.
 const CASES: &[(&str, &str)] = &[
     (
         "SELECT k, window_start, window_end, count(*) AS n, sum(a) AS a FROM TUMBLE(s, ts, INTERVAL '10' SECOND) \
@@ -75,6 +74,65 @@ const CASES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Sessions.
+const SESSIONS: &[(&str, &str)] = &[
+    (
+        "SELECT k, window_start, window_end, count(*) AS n, sum(a) AS a \
+         FROM SESSION(s PARTITION BY k, ts, INTERVAL '2' SECOND) GROUP BY k, window_start, window_end",
+        "window_end <= {w}",
+    ),
+    ("SELECT k, window_end, a, ts FROM SESSION(s PARTITION BY k, ts, INTERVAL '3' SECOND)", "window_end <= {w}"),
+    (
+        "SELECT window_end, count(*) AS n FROM SESSION(s, ts, INTERVAL '1' SECOND) GROUP BY window_end",
+        "window_end <= {w}",
+    ),
+];
+
+/// Joins that are bounded in time.
+const BOUNDED: &[(&str, &str)] = &[
+    (
+        "SELECT l.k, l.ts, l.a, r.ts AS at, r.a AS b FROM s l \
+         JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND",
+        "ts < least({s}, {p} - INTERVAL '6' SECOND) OR at < least({p}, {s})",
+    ),
+    (
+        "SELECT l.k, l.ts, l.a, r.ts AS at, r.a AS b FROM s l \
+         LEFT JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND AND r.a > l.a",
+        "ts < least({s}, {p} - INTERVAL '6' SECOND)",
+    ),
+    (
+        "SELECT l.k, l.ts, l.a, r.ts AS at, r.a AS b FROM s l \
+         LEFT JOIN p r ON l.k = r.k AND r.ts >= l.ts - INTERVAL '2' SECOND AND r.ts < l.ts + INTERVAL '5' SECOND",
+        "ts < least({s}, {p} - INTERVAL '5' SECOND)",
+    ),
+    (
+        "SELECT l.k, l.ts, l.a, r.ts AS at, r.a AS b FROM s l \
+         RIGHT JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND",
+        "at < least({p}, {s})",
+    ),
+    (
+        "SELECT l.k, l.ts, l.a, r.ts AS at, r.a AS b FROM s l \
+         FULL JOIN p r ON l.k = r.k AND l.ts <= r.ts + INTERVAL '2' SECOND AND r.ts - INTERVAL '5' SECOND <= l.ts",
+        "ts < least({s}, {p} - INTERVAL '5' SECOND) OR ts IS NULL AND at < least({p}, {s} - INTERVAL '2' SECOND)",
+    ),
+    (
+        "SELECT k, ts, a FROM s WHERE EXISTS \
+         (SELECT 1 FROM p WHERE p.k = s.k AND p.ts BETWEEN s.ts AND s.ts + INTERVAL '3' SECOND)",
+        "ts < least({s}, {p} - INTERVAL '3' SECOND)",
+    ),
+    (
+        "SELECT k, ts, a FROM s WHERE NOT EXISTS \
+         (SELECT 1 FROM p WHERE p.k = s.k AND p.ts BETWEEN s.ts - INTERVAL '1' SECOND AND s.ts + INTERVAL '3' SECOND)",
+        "ts < least({s}, {p} - INTERVAL '3' SECOND)",
+    ),
+    (
+        "SELECT window_end, count(*) AS n, sum(b) AS b FROM TUMBLE((SELECT l.ts, r.a AS b FROM s l \
+         JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND), ts, INTERVAL '10' SECOND) \
+         GROUP BY window_end",
+        "window_end <= least({s}, {p} - INTERVAL '6' SECOND)",
+    ),
+];
+
 fn rows(random: &mut StdRng, now: i64) -> Vec<Row> {
     let row = |random: &mut StdRng| {
         // Most are near the clock; some are late for every window, and a few have no time.
@@ -108,14 +166,28 @@ async fn check(sql: &str, model: &str, seed: u64) -> Vec<String> {
     run.answer()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closed_windows_equal_the_batch_answer_over_the_rows_in_time() {
-    for (sql, closed) in CASES {
-        for seed in 0..2 {
+async fn check_all(cases: &[(&str, &str)], seeds: u64) {
+    for (sql, closed) in cases {
+        for seed in 0..seeds {
             let rows = check(sql, &format!("SELECT * FROM ({sql}) WHERE {closed}"), seed).await;
             assert!(!rows.is_empty(), "{sql}");
         }
     }
+}
+
+#[tokio::test]
+async fn closed_windows_equal_the_batch_answer_over_the_rows_in_time() {
+    check_all(CASES, 2).await;
+}
+
+#[tokio::test]
+async fn closed_sessions_equal_the_batch_answer_over_the_rows_in_time() {
+    check_all(SESSIONS, 6).await;
+}
+
+#[tokio::test]
+async fn bounded_joins_give_each_row_once_when_it_is_final() {
+    check_all(BOUNDED, 4).await;
 }
 
 #[tokio::test]

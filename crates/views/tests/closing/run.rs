@@ -157,11 +157,15 @@ impl Run {
         texts(&self.flow.answer().snapshot().batches().unwrap())
     }
 
-    /// The batch answer of a query over the rows that were in time, with `{w}` for the watermark.
+    /// The batch answer of a query over the rows that were in time, with `{w}` for the watermark, `{s}` and `{p}` for
+    /// those of the tables.
     pub(crate) async fn model(&self, sql: &str) -> Vec<String> {
         let Some(at) = self.watermark() else { return vec![] };
         let context = context([&self.in_time[0], &self.in_time[1]]);
-        let sql = sql.replace("{w}", &format!("to_timestamp_micros({at})"));
+        let mut sql = sql.replace("{w}", &format!("to_timestamp_micros({at})"));
+        for (table, at) in TABLES.iter().zip(self.watermarks) {
+            sql = sql.replace(&format!("{{{table}}}"), &format!("to_timestamp_micros({})", at.unwrap_or(0)));
+        }
         let plan = context.state().statement_to_plan(millstream_windows::parse(&sql).unwrap()).await.unwrap();
         texts(&context.execute_logical_plan(plan).await.unwrap().collect().await.unwrap())
     }

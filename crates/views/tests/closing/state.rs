@@ -30,6 +30,10 @@ async fn the_rows_kept_stay_flat_over_many_windows() {
          LEFT JOIN TUMBLE(p, ts, INTERVAL '4' SECOND) r ON l.k = r.k AND l.window_end = r.window_end AND l.a > r.a",
         "SELECT window_end, k, a FROM (SELECT *, row_number() OVER (PARTITION BY window_end ORDER BY a, ts) AS n \
          FROM TUMBLE(s, ts, INTERVAL '10' SECOND)) WHERE n <= 2",
+        "SELECT k, window_end, count(*) AS n FROM SESSION(s PARTITION BY k, ts, INTERVAL '1' SECOND) GROUP BY 1, 2",
+        "SELECT l.k, l.ts, r.a FROM s l JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND",
+        "SELECT l.k, l.ts, r.a FROM s l LEFT JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND",
+        "SELECT l.ts, r.a FROM s l FULL JOIN p r ON l.k = r.k AND r.ts BETWEEN l.ts AND l.ts + INTERVAL '6' SECOND",
     ] {
         let (first, second) = most_kept(sql).await;
         assert!(second <= first && first < 200, "{sql}: {first} rows, then {second}");
