@@ -19,6 +19,7 @@ mod log_scan;
 mod pruning;
 mod read_point;
 mod stream_table;
+mod view_scan;
 mod view_table;
 
 pub(crate) use adapt::{BatchAdapter, lake_batch, reader_schema};

@@ -20,19 +20,19 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct ReadPoint {
     streams: Mutex<HashMap<StreamId, StreamSnapshot>>,
-    views: Mutex<HashMap<ViewId, AnswerSnapshot>>,
+    views: Mutex<HashMap<ViewId, (AnswerSnapshot, usize)>>,
 }
 
 impl ReadPoint {
-    /// The view's answer, taken at the first call.
-    pub(crate) fn answer(&self, view: &OpenView) -> Result<AnswerSnapshot> {
+    /// The view's answer, taken at the first call, and how many rows it has.
+    pub(crate) fn answer(&self, view: &OpenView) -> Result<(AnswerSnapshot, usize)> {
         let mut views = self.views.lock();
         if let Some(snapshot) = views.get(&view.id()) {
             return Ok(snapshot.clone());
         }
-        let (snapshot, _, _) = view.snapshot()?;
-        views.insert(view.id(), snapshot.clone());
-        Ok(snapshot)
+        let taken = view.counted_snapshot()?;
+        views.insert(view.id(), taken.clone());
+        Ok(taken)
     }
 
     /// Whether the view's answer was taken already.

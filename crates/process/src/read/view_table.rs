@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -14,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::ReadPoint;
 use super::key_filter::{KeyFilter, Keys};
+use super::view_scan::ViewScanExec;
 use crate::views::OpenView;
 
 /// A view as a table.
@@ -31,13 +31,16 @@ impl ViewTable {
         &self.view
     }
 
-    /// The rows under the keys which the filters fix, if they fix all columns of the key.
-    fn point(&self, filters: &[Expr]) -> Result<Option<RecordBatch>> {
+    /// The rows under the keys which the filters fix, if they fix all columns of the key, and how many keys these are.
+    fn point(&self, filters: &[Expr]) -> Result<Option<(RecordBatch, usize)>> {
         let Some(key) = self.view.key() else { return Ok(None) };
         let parts: Vec<&Expr> = filters.iter().flat_map(split_conjunction).collect();
         let Some((filter, _)) = KeyFilter::of(&parts, &key, self.view.schema()) else { return Ok(None) };
         match filter.keys(&[])? {
-            Keys::Some(keys) => Ok(self.view.lookup(&key, &keys)?),
+            Keys::Some(keys) => {
+                let rows = self.view.lookup(&key, &keys)?;
+                Ok(rows.map(|rows| (rows, keys.first().map_or(0, |values| values.len()))))
+            }
             Keys::None | Keys::Unfit => Ok(None),
         }
     }
@@ -67,24 +70,14 @@ impl TableProvider for ViewTable {
         let point = state.config().get_extension::<ReadPoint>().unwrap_or_default();
         // A view that the statement also reads as a whole is read at that instant here too.
         let found = if point.has_answer(&self.view) { None } else { self.point(filters)? };
-        let batches = match found {
-            Some(rows) => vec![rows],
-            None => point.answer(&self.view)?.batches().map_err(crate::Error::from)?,
-        };
-        let parts = spread(batches, state.config().target_partitions());
-        Ok(MemorySourceConfig::try_new_exec(&parts, self.schema(), projection.cloned())?)
+        let (name, schema) = (self.view.name().name().to_owned(), self.schema());
+        Ok(Arc::new(match found {
+            Some((rows, keys)) => ViewScanExec::found(name, rows, keys, &schema, projection)?,
+            None => {
+                let (answer, rows) = point.answer(&self.view)?;
+                let partitions = state.config().target_partitions();
+                ViewScanExec::whole(name, answer, rows, &schema, projection, partitions)?
+            }
+        }))
     }
-}
-
-/// The batches in up to `parts` lists of about the same length, each of a size worth a thread.
-fn spread(batches: Vec<RecordBatch>, parts: usize) -> Vec<Vec<RecordBatch>> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    if rows < 64 * 1024 || parts < 2 {
-        return vec![batches];
-    }
-    let mut lists = vec![Vec::new(); parts];
-    for (i, batch) in batches.into_iter().enumerate() {
-        lists[i % parts].push(batch);
-    }
-    lists
 }

@@ -3,7 +3,7 @@
 //! A query's plan is looked at once. If it does nothing but look up rows of a view whose whole key is compared with
 //! values, filter them and compute columns from each, then running it takes the values, the view's index and, for columns
 //! that are no plain ones, expressions made at that time. It gives what the plan would give. Where it cannot be done at
-//! once, since a step is being applied or rows have to be read from the disk, a query thread does it.
+//! once, since a step is being applied or rows have to be read from the disk, a thread does it that may wait.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -174,7 +174,7 @@ impl PointRead {
         self.rows(params, |view, keys| view.lookup_at_hand(&self.key, keys))
     }
 
-    /// The rows, from a query thread; `None` where the query has to be run otherwise.
+    /// The rows, from a thread that may wait; `None` where the query has to be run otherwise.
     pub(crate) async fn rows_from(
         self: &Arc<Self>,
         workers: Handle,
@@ -183,7 +183,7 @@ impl PointRead {
         timeout: Option<Duration>,
     ) -> Result<Option<RecordBatch>> {
         let (read, params) = (Arc::clone(self), params.to_vec());
-        let work = workers.spawn(async move { read.rows(&params, |view, keys| view.lookup(&read.key, keys)) });
+        let work = workers.spawn_blocking(move || read.rows(&params, |view, keys| view.lookup(&read.key, keys)));
         tokio::select! {
             rows = work => rows.unwrap_or_else(|broken| Err(defect(&broken))),
             () = cancel.cancelled() => Err(cancelled()),

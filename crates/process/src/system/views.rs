@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use millstream_catalog::DataType;
@@ -30,6 +30,10 @@ pub(super) fn schema() -> SchemaRef {
         field("positions", DataType::Text, false),
         // Rows of its streams that it has not taken in yet.
         field("lag_rows", DataType::BigInt, false),
+        // How long ago it had taken in everything, while it lags; none while it was never built.
+        field("lag_ms", DataType::BigInt, true),
+        // Rows that came in each second of the last ten.
+        field("events_per_second", DataType::Double, false),
         // Rows that came in since the node started.
         field("rows_in", DataType::BigInt, false),
         // Steps since the node started.
@@ -54,6 +58,8 @@ struct Row {
     texts: [String; 4],
     numbers: [i64; 11],
     watermark_us: Option<i64>,
+    lag_ms: Option<i64>,
+    events_per_second: f64,
     error: Option<String>,
 }
 
@@ -64,7 +70,10 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
     let mut columns = vec![texts(0), texts(1), texts(2)];
     columns.extend((0..3).map(longs));
     columns.push(texts(3));
-    columns.extend((3..11).map(longs));
+    columns.push(longs(3));
+    columns.push(Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.lag_ms))));
+    columns.push(Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.events_per_second))));
+    columns.extend((4..11).map(longs));
     let watermarks = TimestampMicrosecondArray::from_iter(rows.iter().map(|r| r.watermark_us)).with_timezone("UTC");
     columns.push(Arc::new(watermarks));
     columns.push(Arc::new(StringArray::from_iter(rows.iter().map(|r| r.error.as_ref()))));
@@ -74,11 +83,18 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
 fn row(shared: &Shared, view: &OpenView) -> Row {
     let (name, progress, (rows, bytes)) = (view.name(), view.progress(), view.size());
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let now_us = shared.options.clock.now_us();
+    let lag_rows = shared.lag_rows(&progress.sources);
+    let lag_ms = match view.up_to_us() {
+        0 => None,
+        _ if lag_rows == 0 => Some(0),
+        up_to_us => Some((now_us - up_to_us).max(0) / 1000),
+    };
     let numbers = [
         rows,
         bytes,
         progress.state_bytes,
-        shared.lag_rows(&progress.sources),
+        lag_rows,
         count(&view.rows_in),
         count(&view.steps),
         count(&view.refused_rows),
@@ -96,6 +112,8 @@ fn row(shared: &Shared, view: &OpenView) -> Row {
         ],
         numbers: numbers.map(|n| n as i64),
         watermark_us: progress.watermark_us,
+        lag_ms,
+        events_per_second: view.events_per_second(now_us),
         error: progress.error,
     }
 }

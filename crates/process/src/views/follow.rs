@@ -18,6 +18,9 @@ use crate::engine::Shared;
 use crate::jobs::Job;
 use crate::{Error, Result};
 
+/// A view that waited this long for something new had taken in everything.
+const IDLE_US: i64 = 1000;
+
 /// Runs until the view is dropped or the engine stops.
 pub(crate) async fn follow(shared: Arc<Shared>, view: Arc<OpenView>) {
     keep_up(&shared, &view).await;
@@ -68,6 +71,8 @@ async fn keep_up(shared: &Arc<Shared>, view: &Arc<OpenView>) {
 
 /// One life of the dataflow. Returns when the view closes, or with a failure.
 async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<()> {
+    let now_us = || shared.options.clock.now_us();
+    let begun_us = now_us();
     let started = tokio::select! {
         () = view.closing.cancelled() => return Ok(()),
         started = start(shared, view) => started,
@@ -78,6 +83,7 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
     running.expect_history(&ends);
     running.show().await?;
     job.goes_on();
+    view.is_up_to(begun_us);
     loop {
         if view.progress().status == Status::Building && running.has_read(&ends) {
             view.runs();
@@ -88,11 +94,17 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
             () = view.closing.cancelled() => break,
             () = wait_while_suspended(view) => {}
         }
+        let waits_from_us = now_us();
         tokio::select! {
             () = view.closing.cancelled() => break,
             () = redefined => running.redefined(),
             () = running.changed() => {
+                let woken_us = now_us();
+                if woken_us - waits_from_us > IDLE_US {
+                    view.is_up_to(woken_us);
+                }
                 running.advance().await?;
+                view.is_up_to(woken_us);
                 job.goes_on();
             }
         }

@@ -29,6 +29,7 @@ mod life;
 mod open;
 mod outbox;
 mod plan;
+mod rate;
 mod running;
 mod watermarks;
 

@@ -1,7 +1,7 @@
 //! Owns an open view: its definition, its answer, how far it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,12 +9,13 @@ use arrow::datatypes::SchemaRef;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, StreamId, View, ViewId, ViewKind};
 use millstream_views::{Answer, AnswerSnapshot, MemoryStore, StateStore};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::changes::{Change, Changes, Looked, Sources};
+use super::rate::Rate;
 use crate::read::reader_schema;
 use crate::{Error, Result};
 
@@ -94,6 +95,8 @@ pub(crate) struct OpenView {
     pub(crate) refused_rows: AtomicU64,
     pub(crate) late_rows: AtomicU64,
     pub(crate) steps: AtomicU64,
+    rate: Mutex<Rate>,
+    up_to_us: AtomicI64,
     /// Whether its task removes its state when it ends.
     dropped: AtomicBool,
     /// Ends its task when it is dropped.
@@ -115,6 +118,8 @@ impl OpenView {
             refused_rows: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
             steps: AtomicU64::new(0),
+            rate: Mutex::default(),
+            up_to_us: AtomicI64::new(0),
             dropped: AtomicBool::new(false),
             closing,
             in_memory: Arc::default(),
@@ -239,6 +244,13 @@ impl OpenView {
         Ok((now.answer.snapshot(), now.changes.end(), Arc::clone(&now.sources)))
     }
 
+    /// The answer now, and how many rows it has.
+    pub(crate) fn counted_snapshot(&self) -> Result<(AnswerSnapshot, usize)> {
+        let published = self.published.read();
+        let now = published.as_ref().ok_or_else(|| self.not_there())?;
+        Ok((now.answer.snapshot(), now.answer.rows()))
+    }
+
     /// Where the changelog is: its epoch, and the number that its next change gets.
     pub(crate) fn changelog_end(&self) -> Result<(u64, u64)> {
         let published = self.published.read();
@@ -305,11 +317,27 @@ impl OpenView {
     }
 
     /// Counts a step: rows that came in, rows that were refused and rows that were late.
-    pub(crate) fn count(&self, rows_in: u64, refused: u64, late: u64) {
+    pub(crate) fn count(&self, rows_in: u64, refused: u64, late: u64, now_us: i64) {
+        self.rate.lock().add(now_us, rows_in);
         self.rows_in.fetch_add(rows_in, Ordering::Relaxed);
         self.refused_rows.fetch_add(refused, Ordering::Relaxed);
         self.late_rows.fetch_add(late, Ordering::Relaxed);
         self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Rows a second that came in lately.
+    pub(crate) fn events_per_second(&self, now_us: i64) -> f64 {
+        self.rate.lock().per_second(now_us)
+    }
+
+    /// Everything that was there at that time is taken in.
+    pub(crate) fn is_up_to(&self, time_us: i64) {
+        self.up_to_us.store(time_us, Ordering::Relaxed);
+    }
+
+    /// The time up to which everything is taken in, µs since 1970; 0 while the view was never built.
+    pub(crate) fn up_to_us(&self) -> i64 {
+        self.up_to_us.load(Ordering::Relaxed)
     }
 
     fn not_there(&self) -> Error {

@@ -295,7 +295,8 @@ impl Running {
         self.advance_watermarks();
         let output = self.flow.step(deltas).await?;
         if let Some(view) = self.output.view() {
-            view.count(rows as u64, output.refused.len() as u64, output.late.len() as u64);
+            let now_us = self.shared.options.clock.now_us();
+            view.count(rows as u64, output.refused.len() as u64, output.late.len() as u64, now_us);
             let watermark_us = self.watermark();
             view.report(|progress| {
                 if progress.status == Status::Building {

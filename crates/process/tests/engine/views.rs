@@ -257,3 +257,30 @@ async fn changes_are_told_as_they_come() {
     let text = arrow::util::pretty::pretty_format_batches(&[changed]).unwrap().to_string();
     assert!(text.contains("| delete  | 0   | 2 |") && text.contains("| insert  | 0   | 3 |"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn system_views_tells_how_fast_rows_come_and_how_far_behind_a_view_is() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {BY_TENS}")).await.unwrap();
+    node.write(0..90).await;
+    node.ask("FLUSH").await.unwrap();
+    let of_view = |what: &str| format!("SELECT {what} FROM system.views");
+    assert_eq!(node.number(&of_view("events_per_second")).await, 9, "90 rows in ten seconds");
+    assert_eq!(node.number(&of_view("lag_ms + lag_rows")).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_view_is_read_part_by_part() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    for part in 0..8 {
+        node.write(part * 20_000..(part + 1) * 20_000).await;
+    }
+    node.ask("CREATE MATERIALIZED VIEW ids AS SELECT id, count(*) AS n FROM s GROUP BY id").await.unwrap();
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number("SELECT count(*) FROM ids").await, 160_000);
+    assert_eq!(node.number("SELECT sum(id) FROM ids").await, 160_000 * 159_999 / 2);
+    assert_eq!(node.number("SELECT count(*) FROM ids a JOIN ids b ON a.id = b.id + 1").await, 159_999);
+    assert_eq!(node.number("SELECT count(*) FROM ids WHERE n = 1 AND id % 2 = 0").await, 80_000);
+}
