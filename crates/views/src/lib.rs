@@ -52,5 +52,5 @@ pub use compile::{CompileOptions, InputKind, ViewInput, WatermarkOf};
 pub use dataflow::{Answer, AnswerSnapshot, CheckpointStats, Dataflow, Refused, StepOutput};
 pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
 pub use error::{Error, Result};
-pub use store::{Change, DiskOptions, DiskStore, DiskUse, MemoryStore, StateStore};
+pub use store::{Change, DiskOptions, DiskStore, DiskUse, MemoryStore, Part, StateStore};
 pub use watermark::{WatermarkGauge, WatermarkSpec};

@@ -8,6 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
+use super::rows::parts_of;
 use super::table::{NO_ROW, Print, Table};
 use crate::key::EncodedRows;
 
@@ -107,46 +108,73 @@ pub(super) struct Link {
 /// Rows of one key, or of one content, from the newest to the oldest.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
-    links: Vec<Link>,
+    /// By region.
+    links: Vec<Vec<Link>>,
 }
 
 impl Chains {
     pub(super) fn bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>()
+        self.links.iter().map(|links| links.capacity() * size_of::<Link>() + size_of::<Vec<Link>>()).sum()
     }
 
-    /// Makes room for rows up to this number.
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.links.resize(rows, Link { older: NO_ROW, newer: NO_ROW });
+    /// Makes room for rows from that number on.
+    pub(super) fn reserve(&mut self, base: u32, rows: usize) {
+        let (region, place) = parts_of(base);
+        if region >= self.links.len() {
+            self.links.resize_with(region + 1, Vec::new);
+        }
+        self.links[region].resize(place + rows, Link { older: NO_ROW, newer: NO_ROW });
     }
 
-    pub(super) fn clear(&mut self) {
-        self.links = Vec::new();
+    /// Forgets the rows of a region.
+    pub(super) fn forget(&mut self, region: u32) {
+        if let Some(links) = self.links.get_mut(region as usize) {
+            *links = Vec::new();
+        }
+    }
+
+    fn at(&mut self, row: u32) -> &mut Link {
+        let (region, place) = parts_of(row);
+        &mut self.links[region][place]
+    }
+
+    /// The rows beside one.
+    pub(super) fn neighbours(&self, row: u32) -> Link {
+        let (region, place) = parts_of(row);
+        self.links[region][place]
+    }
+
+    /// Puts a row between two others.
+    pub(super) fn link(&mut self, row: u32, older: u32, newer: u32) {
+        *self.at(row) = Link { older, newer };
+        if older != NO_ROW {
+            self.at(older).newer = row;
+        }
+        if newer != NO_ROW {
+            self.at(newer).older = row;
+        }
     }
 
     /// Puts a row before the newest one of a chain, or of none.
     pub(super) fn push(&mut self, row: u32, newest: u32) {
-        self.links[row as usize] = Link { older: newest, newer: NO_ROW };
-        if newest != NO_ROW {
-            self.links[newest as usize].newer = row;
-        }
+        self.link(row, newest, NO_ROW);
     }
 
     /// The row before one.
     pub(super) fn older(&self, row: u32) -> u32 {
-        self.links[row as usize].older
+        self.neighbours(row).older
     }
 
     /// Takes a row out of its chain. Gives what is the newest then, if that changes; [`NO_ROW`] when none is left.
     pub(super) fn unlink(&mut self, row: u32) -> Option<u32> {
-        let Link { older, newer } = self.links[row as usize];
+        let Link { older, newer } = self.neighbours(row);
         if older != NO_ROW {
-            self.links[older as usize].newer = newer;
+            self.at(older).newer = newer;
         }
         if newer == NO_ROW {
             return Some(older);
         }
-        self.links[newer as usize].older = older;
+        self.at(newer).older = older;
         None
     }
 }

@@ -10,34 +10,41 @@
 //!
 //! Where no two rows have one key, a row that goes is found by its key, and there are no chains. Elsewhere a row that
 //! comes twice is kept twice, and one that goes is looked up by its whole content (`contents`, kept only where rows can
-//! go). A row that went is marked dead; when more rows are dead than alive, the living ones are copied together. Batches are
-//! never changed once they are there, so a snapshot costs the copy of one bit per row.
+//! go). A row that went is marked dead, and its room is used again when more rows are dead than alive (`compact.rs`).
+//! Batches are never changed once they are there, so a snapshot costs some pointers per 65536 rows.
+//!
+//! Pieces that find no room in memory lie in the store. Where few of a piece's rows are wanted, these are read one by
+//! one from there (`form.rs`).
 
+mod compact;
+mod contents;
+mod form;
 mod index;
+mod memory;
 mod piece;
-mod pieces;
+mod rows;
 mod save;
+mod snapshot;
 mod table;
 
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::buffer::{BooleanBuffer, Buffer};
-use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 
-use crate::delta::{rows_of, weights_of};
-use crate::key::{EncodedRows, Key, RowEncoder};
+use crate::delta::{rows_of, taken, weights_of};
+use crate::key::{EncodedRows, Key};
 use crate::{Error, Result};
-use index::{Chains, EXACT, content_prints, prints, table};
-pub(crate) use piece::{Memory, Piece};
-use pieces::{PIECE_ROWS, Pieces};
+use contents::Contents;
+use index::{Chains, EXACT, prints, table};
+pub(crate) use memory::Memory;
+pub(crate) use piece::Piece;
+use rows::{REGION_ROWS, Rows};
 use save::Unsaved;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use table::NO_ROW;
 use table::{Print, Table};
-
-/// Dead rows that are not worth a compaction.
-const FEW_DEAD: usize = 4096;
 
 /// How rows go one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,65 +62,19 @@ pub(crate) enum Goes {
 pub(crate) struct Arrangement {
     key: Key,
     goes: Goes,
-    pieces: Pieces,
+    rows: Rows,
     /// The newest row under each key.
     index: Table,
     /// The other rows of a key; empty where no two rows have one.
     chains: Chains,
-    live: Vec<u64>,
-    live_rows: usize,
     /// Present where rows go by their content.
     contents: Option<Contents>,
     /// What differs from the last checkpoint.
     unsaved: Unsaved,
 }
 
-/// Finds rows by all of their columns.
-#[derive(Debug)]
-struct Contents {
-    encoder: RowEncoder,
-    /// The newest of equal rows.
-    index: Table,
-    chains: Chains,
-}
-
-impl Contents {
-    fn new(schema: &SchemaRef) -> Result<Self> {
-        let types = schema.fields().iter().map(|f| f.data_type().clone());
-        let encoder = RowEncoder::new(types).map_err(|_| {
-            Error::not_incremental(
-                "a row that can change",
-                "it has a column of a type without an order (a map or a union); cast it to text",
-            )
-        })?;
-        Ok(Self { encoder, index: table(), chains: Chains::default() })
-    }
-
-    fn prints(&self, rows: &RecordBatch) -> Result<Vec<Print>> {
-        Ok(content_prints(&self.encoder.encode(rows.columns(), rows.num_rows())?))
-    }
-
-    fn insert(&mut self, print: &Print, row: u32) {
-        let before = self.index.put(print, row);
-        self.chains.push(row, before);
-    }
-
-    /// Takes out the newest row of that content.
-    fn take(&mut self, print: &Print) -> Option<u32> {
-        let row = self.index.find(print);
-        if row == NO_ROW {
-            return None;
-        }
-        match self.chains.unlink(row) {
-            Some(NO_ROW) | None => self.index.remove(print),
-            Some(older) => self.index.put(print, older),
-        };
-        Some(row)
-    }
-}
-
 /// Where a row has a time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimeOf {
     /// A part of its key.
     KeyPart(usize),
@@ -135,18 +96,16 @@ impl Arrangement {
         Ok(Self {
             key,
             goes,
-            pieces: Pieces::new(schema),
+            rows: Rows::new(schema),
             index: table(),
             chains: Chains::default(),
-            live: Vec::new(),
-            live_rows: 0,
             contents,
             unsaved: Unsaved::default(),
         })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
-        self.pieces.schema()
+        self.rows.schema()
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -170,28 +129,28 @@ impl Arrangement {
 
     /// Rows that are there.
     pub(crate) fn len(&self) -> usize {
-        self.live_rows
+        self.rows.alive()
     }
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.pieces.bytes() + self.index_bytes()
+        self.rows.bytes() + self.index_bytes()
     }
 
     /// Bytes in memory, about, without those of the rows: these can't leave it.
     pub(crate) fn index_bytes(&self) -> usize {
         let contents = self.contents.as_ref().map_or(0, |c| c.index.bytes() + c.chains.bytes());
-        self.index.bytes() + self.chains.bytes() + self.live.len() * 8 + contents
+        self.index.bytes() + self.chains.bytes() + self.rows.live_bytes() + contents
     }
 
     /// Gives it its place in a dataflow, before it has rows.
     pub(crate) fn place(&mut self, number: u32, memory: Arc<Memory>) {
-        self.pieces.place(number, memory);
+        self.rows.belong_to(number, memory);
     }
 
     /// The pieces, for whoever makes room in memory.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Arc<Piece>> {
-        self.pieces.list().iter().map(|(_, piece)| piece)
+        self.rows.pieces()
     }
 
     /// Takes in a delta: rows come and go by their weights. A row that goes and is not there is an error, since
@@ -227,33 +186,32 @@ impl Arrangement {
         if self.goes == Goes::ByKey {
             return self.change_by_key(&rows.slice(0, 0), &[], rows);
         }
-        let keys = self.key.encode(&rows)?;
-        let keys = self.prints(keys.iter());
+        let keys = self.prints(self.key.encode(&rows)?.iter());
         let contents = match &self.contents {
             Some(contents) => contents.prints(&rows)?,
             None => Vec::new(),
         };
-        let base = self.begin(&rows)?;
-        for (i, before) in self.index.put_each(&keys, base).into_iter().enumerate() {
-            self.chains.push(base + i as u32, before);
-        }
-        if let Some(kept) = &mut self.contents {
-            contents.iter().enumerate().for_each(|(i, print)| kept.insert(print, base + i as u32));
-        }
-        self.end(rows)
+        self.add(rows, &keys, |kept, i, row, before| {
+            kept.chains.push(row, before);
+            if let Some(kept) = &mut kept.contents {
+                kept.insert(&contents[i], row);
+            }
+            Ok(())
+        })?;
+        self.compact_if_due()
     }
 
     /// Puts one row under each key, in place of what was there. No key may come twice. Only where rows go by key.
     pub(crate) fn replace(&mut self, keys: &EncodedRows, rows: RecordBatch) -> Result<()> {
         debug_assert!(self.goes == Goes::ByKey && keys.len() == rows.num_rows(), "one row per key");
         let keys = self.prints(keys.iter());
-        let base = self.begin(&rows)?;
-        for before in self.index.put_each(&keys, base) {
+        self.add(rows, &keys, |kept, _, _, before| {
             if before != NO_ROW {
-                self.dies(before);
+                kept.dies(before);
             }
-        }
-        self.end(rows)
+            Ok(())
+        })?;
+        self.compact_if_due()
     }
 
     /// Takes away every row under these keys.
@@ -269,7 +227,7 @@ impl Arrangement {
         }
         if let Some(contents) = &mut self.contents {
             // Equal rows have one key: all of them go.
-            let prints = contents.prints(&self.pieces.gather(&gone)?)?;
+            let prints = contents.prints(&self.rows.gather(&gone)?)?;
             prints.iter().for_each(|print| _ = contents.index.remove(print));
         }
         self.compact_if_due()
@@ -278,22 +236,23 @@ impl Arrangement {
     /// Takes away, and gives, every row of which a timestamp is below a value in its own unit.
     pub(crate) fn take_below(&mut self, of: TimeOf, at: i64) -> Result<RecordBatch> {
         let mut below: Vec<u32> = Vec::new();
-        for (start, piece) in self.pieces.list() {
-            let rows = *start..*start + piece.rows as u32;
-            if rows.clone().all(|row| !is_set(&self.live, row)) {
-                continue;
+        for region in self.rows.regions().filter(|region| region.alive > 0) {
+            for (start, piece) in &region.pieces {
+                if piece.lowest(of).is_some_and(|lowest| lowest >= at) {
+                    continue;
+                }
+                let batch = piece.batch()?;
+                let times = match of {
+                    TimeOf::KeyPart(part) => self.key.part(&batch, part)?,
+                    TimeOf::Column(column) => Arc::clone(batch.column(column)),
+                };
+                let values = cast(&times, &DataType::Int64)?;
+                let values = values.as_primitive::<Int64Type>();
+                piece.note_lowest(of, values.iter().flatten().min().unwrap_or(i64::MAX));
+                let places = (*start as usize..).zip(values.iter());
+                let old = places.filter(|(place, value)| value.is_some_and(|v| v < at) && region.is_live(*place));
+                below.extend(old.map(|(place, _)| region.base() + place as u32));
             }
-            let batch = piece.batch()?;
-            let times = match of {
-                TimeOf::KeyPart(part) => self.key.part(&batch, part)?,
-                TimeOf::Column(column) => Arc::clone(batch.column(column)),
-            };
-            let values = cast(&times, &DataType::Int64)?;
-            let values = values.as_primitive::<Int64Type>().iter();
-            let old = rows
-                .zip(values)
-                .filter(|(row, value)| value.is_some_and(|value| value < at) && is_set(&self.live, *row));
-            below.extend(old.map(|(row, _)| row));
         }
         let rows = self.gather(&below)?;
         match of {
@@ -361,7 +320,7 @@ impl Arrangement {
 
     /// The rows of these numbers.
     pub(crate) fn gather(&self, rows: &[u32]) -> Result<RecordBatch> {
-        self.pieces.gather(rows)
+        self.rows.gather(rows)
     }
 
     /// The rows under the keys, each key's oldest first.
@@ -376,7 +335,7 @@ impl Arrangement {
 
     /// Everything that is there now, as batches that later changes leave alone.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot { schema: Arc::clone(self.schema()), pieces: self.pieces.list().to_vec(), live: self.live.clone() }
+        Snapshot { schema: Arc::clone(self.schema()), regions: self.rows.regions().cloned().collect() }
     }
 
     /// The row before one under the same key.
@@ -388,42 +347,33 @@ impl Arrangement {
         prints(keys, self.key.width().is_some_and(|width| width <= EXACT))
     }
 
-    /// Makes room for rows that are about to be pushed; gives the number of the first.
-    fn begin(&mut self, rows: &RecordBatch) -> Result<u32> {
-        let base = self.pieces.rows() as usize;
-        let end = base + rows.num_rows();
-        if end >= NO_ROW as usize {
-            return Err(state("it has more than 4 billion rows"));
+    /// Adds rows under keys; `entered` is told number, row and the newest row that was under its key.
+    fn add(
+        &mut self,
+        rows: RecordBatch,
+        keys: &[Print],
+        mut entered: impl FnMut(&mut Self, usize, u32, u32) -> Result<()>,
+    ) -> Result<()> {
+        for begin in (0..rows.num_rows()).step_by(REGION_ROWS) {
+            let some = match rows.num_rows() {
+                ..=REGION_ROWS => rows.clone(),
+                all => taken(&rows, &(begin as u32..all.min(begin + REGION_ROWS) as u32).collect::<Vec<_>>())?,
+            };
+            let base = self.rows.begin(some.num_rows())?;
+            self.begin_region(base, some.num_rows());
+            let before = self.index.put_each(&keys[begin..begin + some.num_rows()], base);
+            for (i, before) in before.into_iter().enumerate() {
+                entered(self, begin + i, base + i as u32, before)?;
+            }
+            self.rows.push(some)?;
         }
-        self.make_room(end);
-        (base..end).for_each(|row| set(&mut self.live, row as u32));
-        self.live_rows += rows.num_rows();
-        self.unsaved.rows(base, end);
-        Ok(base as u32)
-    }
-
-    /// Makes room for rows up to this number.
-    fn make_room(&mut self, end: usize) {
-        self.live.resize(self.live.len().max(end.div_ceil(64)), 0);
-        if self.goes != Goes::ByKey {
-            self.chains.reserve(end);
-        }
-        if let Some(contents) = &mut self.contents {
-            contents.chains.reserve(end);
-        }
-    }
-
-    /// Keeps rows that [`Arrangement::begin`] made room for.
-    fn end(&mut self, rows: RecordBatch) -> Result<()> {
-        if rows.num_rows() > 0 {
-            self.pieces.push(rows)?;
-        }
-        self.compact_if_due()
+        Ok(())
     }
 
     fn dies(&mut self, row: u32) {
-        self.live_rows -= usize::from(clear(&mut self.live, row));
-        self.unsaved.row(row);
+        if self.rows.kill(row) {
+            self.unsaved.row(row);
+        }
     }
 
     /// Rows that go, and that come, where no two have one key.
@@ -433,23 +383,28 @@ impl Arrangement {
         let found = self.index.find_each(&going);
         for (i, row) in found.iter().enumerate() {
             // A row that goes twice is dead the second time.
-            if *row == NO_ROW || times[i] != 1 || !is_set(&self.live, *row) {
+            if *row == NO_ROW || times[i] != 1 || !self.rows.is_live(*row) {
                 return Err(missing(gone, i));
             }
             self.dies(*row);
         }
-        let base = self.begin(&come)?;
-        for (i, before) in self.index.put_each(&coming, base).into_iter().enumerate() {
-            if before != NO_ROW && is_set(&self.live, before) {
-                return Err(state(format!("two rows have one key, the second is\n{}", shown(&come, i))));
+        let shown = come.clone();
+        let mut replaced = Vec::new();
+        self.add(come, &coming, |kept, i, _, before| {
+            if before != NO_ROW && kept.rows.is_live(before) {
+                return Err(state(format!("two rows have one key, the second is\n{}", text(&shown, i))));
+            }
+            replaced.push(before);
+            Ok(())
+        })?;
+        if gone.num_rows() > replaced.iter().filter(|before| **before != NO_ROW).count() {
+            for (print, row) in going.iter().zip(found) {
+                if self.index.find(print) == row {
+                    self.index.remove(print);
+                }
             }
         }
-        for (print, row) in going.iter().zip(found) {
-            if self.index.find(print) == row {
-                self.index.remove(print);
-            }
-        }
-        self.end(come)
+        self.compact_if_due()
     }
 
     fn remove(&mut self, rows: &RecordBatch, times: &[i64]) -> Result<()> {
@@ -469,48 +424,6 @@ impl Arrangement {
         }
         self.compact_if_due()
     }
-
-    fn compact_if_due(&mut self) -> Result<()> {
-        let dead = self.pieces.rows() as usize - self.live_rows;
-        if dead <= self.live_rows + FEW_DEAD {
-            return Ok(());
-        }
-        self.live_rows = 0;
-        self.index = table();
-        self.chains.clear();
-        if let Some(contents) = &mut self.contents {
-            contents.index = table();
-            contents.chains.clear();
-        }
-        self.unsaved.all();
-        let bits = Buffer::from_vec(std::mem::take(&mut self.live));
-        let mut waiting: Vec<RecordBatch> = Vec::new();
-        let mut rows = 0;
-        for (start, piece) in self.pieces.take() {
-            let Some(living) = living(piece.batch()?, start, &bits)? else { continue };
-            drop(piece);
-            rows += living.num_rows();
-            waiting.push(living);
-            if rows >= PIECE_ROWS {
-                self.insert_joined(&mut waiting)?;
-                rows = 0;
-            }
-        }
-        self.insert_joined(&mut waiting)
-    }
-
-    /// Adds rows that were there before.
-    fn insert_joined(&mut self, waiting: &mut Vec<RecordBatch>) -> Result<()> {
-        let joined = concat_batches(self.schema(), waiting.iter())?;
-        waiting.clear();
-        self.insert(joined)?;
-        self.relieve_if_limited()
-    }
-
-    /// Makes room in memory where that is needed.
-    fn relieve_if_limited(&mut self) -> Result<()> {
-        if self.pieces.memory().excess() > 0 { self.relieve() } else { Ok(()) }
-    }
 }
 
 fn state(reason: impl Into<String>) -> Error {
@@ -518,60 +431,12 @@ fn state(reason: impl Into<String>) -> Error {
 }
 
 fn missing(rows: &RecordBatch, i: usize) -> Error {
-    state(format!("a row goes that is not there:\n{}", shown(rows, i)))
+    state(format!("a row goes that is not there:\n{}", text(rows, i)))
 }
 
-fn shown(rows: &RecordBatch, i: usize) -> String {
+fn text(rows: &RecordBatch, i: usize) -> String {
     let row = arrow::util::pretty::pretty_format_batches(&[rows.slice(i, 1)]).map(|t| t.to_string());
     row.unwrap_or_default()
-}
-
-fn is_set(bits: &[u64], row: u32) -> bool {
-    bits[row as usize / 64] >> (row % 64) & 1 == 1
-}
-
-fn set(bits: &mut [u64], row: u32) {
-    bits[row as usize / 64] |= 1 << (row % 64);
-}
-
-/// Whether the bit was set.
-fn clear(bits: &mut [u64], row: u32) -> bool {
-    let was = is_set(bits, row);
-    bits[row as usize / 64] &= !(1 << (row % 64));
-    was
-}
-
-/// An arrangement at one instant.
-#[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
-    pub(crate) schema: SchemaRef,
-    pieces: Vec<(u32, Arc<Piece>)>,
-    live: Vec<u64>,
-}
-
-impl Snapshot {
-    /// The rows that are there, all at once.
-    pub(crate) fn batches(self) -> Result<Vec<RecordBatch>> {
-        self.parts().collect()
-    }
-
-    /// The rows that are there, batch by batch: one that is not in memory is read when its turn comes.
-    pub(crate) fn parts(self) -> impl Iterator<Item = Result<RecordBatch>> + Send {
-        let bits = Buffer::from_vec(self.live);
-        self.pieces
-            .into_iter()
-            .filter_map(move |(start, piece)| piece.batch().and_then(|batch| living(batch, start, &bits)).transpose())
-    }
-}
-
-/// The rows of a batch whose bits, from `start` on, are set.
-fn living(batch: RecordBatch, start: u32, bits: &Buffer) -> Result<Option<RecordBatch>> {
-    let live = BooleanBuffer::new(bits.clone(), start as usize, batch.num_rows());
-    Ok(match live.count_set_bits() {
-        0 => None,
-        n if n == batch.num_rows() => Some(batch),
-        _ => Some(filter_record_batch(&batch, &BooleanArray::new(live, None))?),
-    })
 }
 
 #[cfg(test)]

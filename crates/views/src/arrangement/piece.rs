@@ -1,112 +1,22 @@
 //! Owns a piece: a batch that never changes, in memory or to be read back from the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::ipc::CompressionType;
-use arrow::ipc::reader::StreamDecoder;
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use bytes::Bytes;
+use arrow::datatypes::DataType;
 use parking_lot::Mutex;
 
-use crate::delta::conform;
-use crate::store::{Change, StateStore};
+use super::form::{Form, Lies, ReadRows, read_rows};
+use super::TimeOf;
+use super::memory::Memory;
+use crate::store::Change;
 use crate::{Error, Result};
 
-/// What the pieces of one dataflow may take in memory together, and where those go that find no room.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    store: Option<Arc<dyn StateStore>>,
-    limit: usize,
-    /// What the indexes leave of the limit.
-    allowance: AtomicUsize,
-    resident: AtomicUsize,
-    /// Whether a piece was read and found no room since the last time room was made.
-    missed: AtomicBool,
-    /// Steps, to tell which pieces were used lately.
-    clock: AtomicU64,
-    /// Whether everything in the store is this dataflow's.
-    owned: AtomicBool,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            store: None,
-            limit: usize::MAX,
-            allowance: AtomicUsize::new(usize::MAX),
-            resident: AtomicUsize::new(0),
-            missed: AtomicBool::new(false),
-            clock: AtomicU64::new(0),
-            owned: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Memory {
-    /// Pieces beyond `limit` bytes go to the store.
-    pub(crate) fn limited(store: Arc<dyn StateStore>, limit: usize) -> Self {
-        Self { store: Some(store), limit, allowance: AtomicUsize::new(limit), ..Self::default() }
-    }
-
-    pub(crate) fn is_limited(&self) -> bool {
-        self.store.is_some()
-    }
-
-    /// A step ended, and indexes take so many bytes of the limit. Pieces always have an eighth of it.
-    pub(crate) fn begin_next(&self, index_bytes: usize) {
-        let allowance = self.limit.saturating_sub(index_bytes).max(self.limit / 8);
-        self.allowance.store(allowance, Ordering::Relaxed);
-        self.clock.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Bytes that have to go so that there is some room again.
-    pub(crate) fn excess(&self) -> usize {
-        let allowance = self.allowance.load(Ordering::Relaxed);
-        let resident = self.resident.load(Ordering::Relaxed);
-        if resident > allowance || self.missed.load(Ordering::Relaxed) {
-            return resident.saturating_sub(allowance - allowance / 8);
-        }
-        0
-    }
-
-    /// Room was made.
-    pub(crate) fn relieved(&self) {
-        self.missed.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether everything in the store is this dataflow's.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.owned.load(Ordering::Relaxed)
-    }
-
-    /// Everything in the store is this dataflow's.
-    pub(crate) fn own(&self) {
-        self.owned.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether pieces go to this store.
-    pub(crate) fn goes_to(&self, store: &dyn StateStore) -> bool {
-        self.store.as_ref().is_none_or(|own| std::ptr::addr_eq(Arc::as_ptr(own), store))
-    }
-
-    /// Writes pieces ahead of their checkpoint.
-    pub(super) fn write(&self, changes: Vec<Change>) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
-        if !self.is_owned() {
-            store.commit(store.keys(b"")?.into_iter().map(|key| (key, None)).collect())?;
-            self.own();
-        }
-        store.commit(changes)
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        self.resident.load(Ordering::Relaxed).saturating_add(bytes) <= self.allowance.load(Ordering::Relaxed)
-    }
-}
+/// Of a piece that is not in memory, single rows are read where they are fewer than one in so many.
+const FEW: usize = 4;
+/// A piece of which more than one row in so many is wanted goes back to memory, if there is room.
+const MANY: usize = 32;
 
 /// Rows in columns, with a name of their own.
 #[derive(Debug)]
@@ -116,28 +26,34 @@ pub(crate) struct Piece {
     pub(super) rows: usize,
     /// Where it lies in the store, once it does.
     pub(super) key: Vec<u8>,
-    schema: SchemaRef,
+    form: Arc<Form>,
     bytes: usize,
     batch: Mutex<Option<RecordBatch>>,
+    /// How it lies in the store, or will when it is written.
+    lies: Mutex<Lies>,
     /// Whether the store has it for certain.
     stored: AtomicBool,
     used: AtomicU64,
+    /// No row has an earlier time than that.
+    lowest: Mutex<Option<(TimeOf, i64)>>,
     memory: Arc<Memory>,
 }
 
 impl Piece {
-    pub(super) fn new(id: u64, key: Vec<u8>, batch: RecordBatch, memory: &Arc<Memory>) -> Self {
+    pub(super) fn new(id: u64, key: Vec<u8>, batch: RecordBatch, form: &Arc<Form>, memory: &Arc<Memory>) -> Self {
         let bytes = bytes_of(&batch);
-        memory.resident.fetch_add(bytes, Ordering::Relaxed);
+        memory.enter(bytes);
         Self {
             id,
             rows: batch.num_rows(),
             key,
-            schema: batch.schema(),
+            form: Arc::clone(form),
             bytes,
             batch: Mutex::new(Some(batch)),
+            lies: Mutex::new(Lies::Packed),
             stored: AtomicBool::new(false),
-            used: AtomicU64::new(memory.clock.load(Ordering::Relaxed)),
+            used: AtomicU64::new(memory.now()),
+            lowest: Mutex::new(None),
             memory: Arc::clone(memory),
         }
     }
@@ -161,14 +77,31 @@ impl Piece {
         self.stored.store(true, Ordering::Relaxed);
     }
 
+    /// It lies so in the store.
+    pub(super) fn set_lies(&self, lies: Lies) {
+        *self.lies.lock() = lies;
+    }
+
+    /// Whether it has to be written again before its rows may leave memory: packed, they would be read with all others.
+    pub(super) fn must_be_written(&self) -> bool {
+        !self.is_stored() || *self.lies.lock() == Lies::Packed && self.form.has_rows()
+    }
+
     /// What puts it into the store.
     pub(crate) fn change(&self) -> Result<Change> {
-        Ok((self.key.clone(), Some(encode(&self.batch()?)?)))
+        self.change_to(self.memory.is_tight())
+    }
+
+    /// What puts it into the store, as rows or packed.
+    pub(super) fn change_to(&self, as_rows: bool) -> Result<Change> {
+        let (bytes, lies) = self.form.encode(&self.batch()?, as_rows)?;
+        self.set_lies(lies);
+        Ok((self.key.clone(), Some(bytes)))
     }
 
     /// The rows, if they are in memory.
     pub(super) fn resident(&self) -> Option<RecordBatch> {
-        self.used.store(self.memory.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.used.store(self.memory.now(), Ordering::Relaxed);
         self.batch.lock().clone()
     }
 
@@ -181,37 +114,64 @@ impl Piece {
             Some(store) => store.get(&self.key)?,
             None => None,
         };
-        let unusable = |reason: String| Error::State { node: format!("piece {}", self.id), reason };
-        let bytes = bytes.ok_or_else(|| unusable("the store does not have it".into()))?;
-        let batch = decode(bytes, &self.schema).map_err(|e| unusable(e.to_string()))?;
+        let bytes = bytes.ok_or_else(|| self.unusable("the store does not have it"))?;
+        let (batch, _) = self.form.decode(bytes).map_err(|reason| self.unusable(reason))?;
         if batch.num_rows() != self.rows {
-            return Err(unusable("the store has another number of rows".into()));
+            return Err(self.unusable("the store has another number of rows"));
         }
         Ok(batch)
     }
 
-    /// Keeps rows that were read, if there is room.
-    pub(super) fn keep(&self, read: &RecordBatch) -> bool {
-        if !self.memory.has_room(self.bytes) {
-            self.memory.missed.store(true, Ordering::Relaxed);
-            return false;
+    /// All rows, where so many of them are wanted that reading single ones does not pay. They stay in memory if there
+    /// is room and many are wanted.
+    pub(super) fn batch_for(&self, wanted: usize) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.resident() {
+            return Ok(Some(batch));
         }
-        if self.batch.lock().replace(read.clone()).is_none() {
-            self.memory.resident.fetch_add(self.bytes, Ordering::Relaxed);
+        let stays = wanted * MANY > self.rows && self.memory.has_room(self.bytes);
+        if !stays && wanted * FEW < self.rows && *self.lies.lock() != Lies::Packed {
+            return Ok(None);
         }
-        true
+        let batch = self.batch()?;
+        if stays && self.batch.lock().replace(batch.clone()).is_none() {
+            self.memory.enter(self.bytes);
+        }
+        Ok(Some(batch))
+    }
+
+    /// Reads single rows from the store, behind others. They are given in their order.
+    pub(super) fn read_rows(&self, rows: &[u32], read: &mut ReadRows) -> Result<()> {
+        let Some(store) = &self.memory.store else { return Err(self.unusable("it has no store")) };
+        let lies = *self.lies.lock();
+        match read_rows(store.as_ref(), &self.key, (lies, self.rows), rows, read)? {
+            true => Ok(()),
+            false => Err(self.unusable("the store does not have its rows as they were written")),
+        }
+    }
+
+    fn unusable(&self, reason: impl Into<String>) -> Error {
+        Error::State { node: format!("piece {}", self.id), reason: reason.into() }
+    }
+
+    /// A time before which no row has its own, if it was noted.
+    pub(super) fn lowest(&self, time: TimeOf) -> Option<i64> {
+        self.lowest.lock().filter(|(of, _)| *of == time).map(|(_, lowest)| lowest)
+    }
+
+    pub(super) fn note_lowest(&self, time: TimeOf, lowest: i64) {
+        *self.lowest.lock() = Some((time, lowest));
     }
 
     /// Drops the rows from memory, if the store has them.
     pub(crate) fn leave(&self) {
-        if self.is_stored() {
+        if !self.must_be_written() {
             self.forget();
         }
     }
 
     fn forget(&self) {
         if self.batch.lock().take().is_some() {
-            self.memory.resident.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.memory.leave(self.bytes);
         }
     }
 }
@@ -220,21 +180,6 @@ impl Drop for Piece {
     fn drop(&mut self) {
         self.forget();
     }
-}
-
-/// As the store keeps rows.
-fn encode(batch: &RecordBatch) -> Result<Bytes> {
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options)?;
-    writer.write(batch)?;
-    Ok(writer.into_inner()?.into())
-}
-
-pub(super) fn decode(bytes: Bytes, schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut buffer = Buffer::from(bytes);
-    let batch = StreamDecoder::new().decode(&mut buffer)?;
-    let batch = batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema)));
-    conform(&batch, schema)
 }
 
 /// What the rows take, without what their buffers hold besides.

@@ -1,18 +1,18 @@
 //! Owns what a checkpoint keeps of an arrangement, and the way back.
 //!
 //! ```text
-//! a <arrangement>           rows 8, living rows 8, next id 8, then per piece: id 8, first row 4, rows 4
-//! p <arrangement> <id>      a piece: an Arrow IPC stream of one batch, LZ4
-//! l <arrangement> <page>    which of the rows page × 8192 and on are alive, a bit each
+//! a <arrangement>           regions 8, living rows 8, next id of a piece 8; then per region, in the order of its rows:
+//!                           number 4, rows 4, pieces 4, zero 4, and per piece: id 8, rows 4, zero 4
+//! p <arrangement> <id>      a piece (`form.rs`)
+//! l <arrangement> <page>    which rows of a region are alive, a bit each: 8 pages of 8192 rows per region
 //! ```
 //!
 //! Pieces are never changed, so a checkpoint writes those that came since the last one, removes those that were merged
 //! or compacted away, and writes the pages of bits in which a row came or went. Keys, chains and the index by content
-//! are made again from the rows: rows are entered in the order of their numbers, so each key's rows keep theirs.
+//! are made again from the rows: rows are entered in their order, so each key's rows keep theirs.
 //!
-//! LZ4 halves what is written, at a third of the speed at which plain IPC is made (430 against 1300 MB/s) and a fifth
-//! of that at which it is read (1.3 against 7 GB/s): with a disk of some 300 MB/s a checkpoint takes as long either
-//! way, and leaves half of the disk to the log.
+//! Packing halves what is written: with a disk of some 300 MB/s a checkpoint takes as long either way, and leaves half
+//! of the disk to the log. Where memory is tight, pieces are written as rows, since they will have to leave it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -20,14 +20,17 @@ use std::sync::{Arc, Weak};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 
-use super::piece::{Piece, decode};
-use super::{Arrangement, Goes, is_set};
+use super::piece::Piece;
+use super::rows::{REGION_ROWS, Region, parts_of};
+use super::{Arrangement, Goes};
+
 use crate::store::{Change, StateStore};
 use crate::{Error, Result};
 
 /// Rows whose bits are written together.
 const PAGE_ROWS: usize = 8192;
 const PAGE_WORDS: usize = PAGE_ROWS / 64;
+const PAGES: usize = REGION_ROWS / PAGE_ROWS;
 const HEAD: usize = 24;
 const ENTRY: usize = 16;
 /// The letter and the arrangement.
@@ -44,31 +47,39 @@ pub(super) struct Unsaved {
     none: bool,
     /// Pieces that the store has, or may have after a commit that failed.
     stored: BTreeMap<u64, Weak<Piece>>,
-    /// Pages that the store may have.
-    stored_pages: usize,
+    /// Pages that the store has, or may have.
+    stored_pages: Vec<bool>,
 }
 
 impl Unsaved {
-    /// A row went.
+    /// A row came or went.
     pub(super) fn row(&mut self, row: u32) {
         self.none = false;
-        let page = row as usize / PAGE_ROWS;
+        let (region, place) = parts_of(row);
+        let page = region * PAGES + place / PAGE_ROWS;
         if page >= self.pages.len() {
             self.pages.resize(page + 1, false);
         }
         self.pages[page] = true;
     }
 
-    /// Rows came.
-    pub(super) fn rows(&mut self, begin: usize, end: usize) {
-        (begin / PAGE_ROWS..end.div_ceil(PAGE_ROWS)).for_each(|page| self.row((page * PAGE_ROWS) as u32));
+    /// Rows came from that number on.
+    pub(super) fn rows(&mut self, base: u32, rows: usize) {
+        let Some(last) = (rows as u32).checked_sub(1) else { return };
+        (base..base + last).step_by(PAGE_ROWS).for_each(|row| self.row(row));
+        self.row(base + last);
     }
 
-    /// All rows got other numbers.
-    pub(super) fn all(&mut self) {
+    /// Regions went.
+    pub(super) fn changed(&mut self) {
         self.none = false;
-        self.pages.clear();
     }
+}
+
+/// The pages of a region's bits.
+fn pages_of(region: &Region) -> impl Iterator<Item = (usize, &[u64])> {
+    let first = region.id as usize * PAGES;
+    region.live.chunks(PAGE_WORDS).enumerate().map(move |(n, words)| (first + n, words))
 }
 
 impl Arrangement {
@@ -79,8 +90,17 @@ impl Arrangement {
         }
         let new: Vec<Arc<Piece>> = self.pieces().filter(|piece| !piece.is_stored()).cloned().collect();
         self.unsaved.stored.extend(new.iter().map(|piece| (piece.id, Arc::downgrade(piece))));
-        self.unsaved.stored_pages = self.unsaved.stored_pages.max(self.live.len().div_ceil(PAGE_WORDS));
+        self.note_pages();
         new
+    }
+
+    /// The store may have the pages there are.
+    fn note_pages(&mut self) {
+        let all = self.rows.region_numbers() * PAGES;
+        self.unsaved.stored_pages.resize(all.max(self.unsaved.stored_pages.len()), false);
+        for (page, _) in self.rows.regions().flat_map(pages_of) {
+            self.unsaved.stored_pages[page] = true;
+        }
     }
 
     /// Adds what the store has to change.
@@ -88,21 +108,23 @@ impl Arrangement {
         if self.unsaved.none {
             return Ok(());
         }
-        let number = self.pieces.number();
-        for (_, piece) in self.pieces.list().iter().filter(|(_, piece)| !piece.is_stored()) {
+        let number = self.rows.number();
+        for piece in self.rows.pieces().filter(|piece| !piece.is_stored()) {
             changes.push(piece.change()?);
         }
         // Those that only snapshots hold go later: their rows may have to be read.
         let gone = self.unsaved.stored.iter().filter(|(_, piece)| piece.strong_count() == 0);
         changes.extend(gone.map(|(id, _)| (piece_key(number, *id), None)));
-        let pages = self.live.len().div_ceil(PAGE_WORDS);
-        for (page, words) in self.live.chunks(PAGE_WORDS).enumerate() {
+        let mut gone = self.unsaved.stored_pages.clone();
+        for (page, words) in self.rows.regions().flat_map(pages_of) {
+            gone[page] = false;
             if self.unsaved.pages.get(page) == Some(&true) {
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                 changes.push((page_key(number, page), Some(bytes.into())));
             }
         }
-        changes.extend((pages..self.unsaved.stored_pages).map(|page| (page_key(number, page), None)));
+        let gone = gone.iter().enumerate().filter(|(_, gone)| **gone);
+        changes.extend(gone.map(|(page, _)| (page_key(number, page), None)));
         changes.push((list_key(number), Some(self.list())));
         Ok(())
     }
@@ -112,17 +134,18 @@ impl Arrangement {
         if self.unsaved.none {
             return;
         }
-        self.pieces.list().iter().for_each(|(_, piece)| piece.set_stored());
+        self.rows.pieces().for_each(|piece| piece.set_stored());
         self.unsaved.stored.retain(|_, piece| piece.strong_count() > 0);
-        self.unsaved.stored_pages = self.live.len().div_ceil(PAGE_WORDS);
+        self.unsaved.stored_pages.clear();
+        self.note_pages();
         self.unsaved.pages.clear();
         self.unsaved.none = true;
     }
 
     /// Makes room in memory: pieces that the store has leave it, and others are written ahead of their checkpoint.
     pub(crate) fn relieve(&mut self) -> Result<()> {
-        let memory = Arc::clone(self.pieces.memory());
-        for (_, piece) in self.pieces.list() {
+        let memory = Arc::clone(self.rows.memory());
+        for piece in self.rows.pieces() {
             if memory.excess() == 0 {
                 return Ok(());
             }
@@ -130,12 +153,12 @@ impl Arrangement {
         }
         let (mut changes, mut ahead, mut bytes) = (Vec::new(), Vec::new(), 0);
         // Small ones are about to be merged.
-        for (_, piece) in self.pieces.list().iter().filter(|(_, p)| !p.is_stored() && p.bytes() > SMALL) {
+        for piece in self.rows.pieces().filter(|piece| piece.must_be_written() && piece.bytes() > SMALL) {
             if bytes >= memory.excess() {
                 break;
             }
             bytes += piece.bytes();
-            changes.push(piece.change()?);
+            changes.push(piece.change_to(true)?);
             self.unsaved.stored.insert(piece.id, Arc::downgrade(piece));
             ahead.push(Arc::clone(piece));
         }
@@ -148,45 +171,46 @@ impl Arrangement {
     }
 
     fn list(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(HEAD + ENTRY * self.pieces.list().len());
-        for number in [u64::from(self.pieces.rows()), self.live_rows as u64, self.pieces.next_id()] {
+        let regions = self.rows.regions().count() as u64;
+        let mut bytes = Vec::with_capacity(HEAD + ENTRY * (self.rows.regions().count() + self.rows.pieces().count()));
+        for number in [regions, self.rows.alive() as u64, self.rows.next_piece()] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for (start, piece) in self.pieces.list() {
-            bytes.extend_from_slice(&piece.id.to_le_bytes());
-            bytes.extend_from_slice(&start.to_le_bytes());
-            bytes.extend_from_slice(&(piece.rows as u32).to_le_bytes());
+        for region in self.rows.regions() {
+            for number in [region.id, region.rows as u32, region.pieces.len() as u32, 0] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            for (_, piece) in &region.pieces {
+                bytes.extend_from_slice(&piece.id.to_le_bytes());
+                bytes.extend_from_slice(&(piece.rows as u64).to_le_bytes());
+            }
         }
         bytes.into()
     }
 
     /// Fills an empty arrangement with what the store has.
     pub(crate) fn restore(&mut self, store: &dyn StateStore) -> Result<()> {
-        let number = self.pieces.number();
+        let number = self.rows.number();
         let list = store.get(&list_key(number))?.ok_or_else(|| unusable(number, "its list of pieces is missing"))?;
         let list = SavedList::decode(&list).ok_or_else(|| unusable(number, "its list of pieces is not whole"))?;
-        self.restore_live(number, &list, store)?;
-        for piece in &list.pieces {
-            let key = piece_key(number, piece.id);
-            let bytes = store.get(&key)?.ok_or_else(|| unusable(number, format!("piece {} is missing", piece.id)))?;
-            let batch = decode(bytes, self.schema())
-                .map_err(|e| unusable(number, format!("piece {} cannot be read: {e}", piece.id)))?;
-            if batch.num_rows() != piece.rows as usize || self.pieces.rows() != piece.start {
-                return Err(unusable(number, format!("piece {} does not fit its place", piece.id)));
+        for region in &list.regions {
+            let live = self.saved_live(region, store)?;
+            if !self.rows.restore_region(region.id, region.rows as usize, live) {
+                return Err(unusable(number, format!("region {} cannot be one", region.id)));
             }
-            self.enter(&batch)?;
-            let piece = self.pieces.append(piece.id, batch);
-            piece.set_stored();
-            self.unsaved.stored.insert(piece.id, Arc::downgrade(&piece));
-            if self.pieces.memory().excess() > 0 {
-                piece.leave();
+            for piece in &region.pieces {
+                self.restore_piece(piece, store)?;
+            }
+            if !self.rows.is_whole() {
+                return Err(unusable(number, "rows are missing"));
             }
         }
-        if u64::from(self.pieces.rows()) != list.rows || self.live_rows as u64 != list.live_rows {
+        if self.rows.alive() as u64 != list.alive {
             return Err(unusable(number, "rows are missing"));
         }
-        self.pieces.reserve_ids(list.next_id);
-        self.unsaved.stored_pages = self.live.len().div_ceil(PAGE_WORDS);
+        self.rows.reserve_pieces(list.next_id);
+        self.note_pages();
+        self.unsaved.pages.clear();
         self.unsaved.none = true;
         // Pieces that were written ahead of a checkpoint that never came.
         for key in store.keys(&piece_key(number, 0)[..PIECE_PREFIX])? {
@@ -197,36 +221,66 @@ impl Arrangement {
         Ok(())
     }
 
-    fn restore_live(&mut self, number: u32, list: &SavedList, store: &dyn StateStore) -> Result<()> {
-        let words = (list.rows as usize).div_ceil(64);
-        for page in 0..words.div_ceil(PAGE_WORDS) {
-            let bytes = store.get(&page_key(number, page))?;
-            let bytes = bytes.ok_or_else(|| unusable(number, format!("page {page} of its rows is missing")))?;
-            let wanted = PAGE_WORDS.min(words - page * PAGE_WORDS);
-            let (read, rest) = bytes.as_chunks::<8>();
-            if read.len() != wanted || !rest.is_empty() {
-                return Err(unusable(number, format!("page {page} of its rows has another length")));
+    fn restore_piece(&mut self, saved: &SavedPiece, store: &dyn StateStore) -> Result<()> {
+        let number = self.rows.number();
+        let key = piece_key(number, saved.id);
+        let bytes = store.get(&key)?.ok_or_else(|| unusable(number, format!("piece {} is missing", saved.id)))?;
+        let (batch, lies) = self
+            .rows
+            .form()
+            .decode(bytes)
+            .map_err(|e| unusable(number, format!("piece {} cannot be read: {e}", saved.id)))?;
+        let entered =
+            if batch.num_rows() as u64 == saved.rows { self.rows.restore_piece(saved.id, batch.clone()) } else { None };
+        let Some((base, piece)) = entered else {
+            return Err(unusable(number, format!("piece {} does not fit its place", saved.id)));
+        };
+        piece.set_lies(lies);
+        piece.set_stored();
+        self.unsaved.stored.insert(piece.id, Arc::downgrade(&piece));
+        self.enter(base, &batch)?;
+        if self.rows.memory().excess() > 0 {
+            if piece.must_be_written() {
+                let change = piece.change_to(true)?;
+                self.rows.memory().write(vec![change])?;
             }
-            self.live.extend(read.iter().map(|word| u64::from_le_bytes(*word)));
+            piece.leave();
         }
         Ok(())
     }
 
-    /// Makes the living rows of the next piece findable.
-    fn enter(&mut self, batch: &RecordBatch) -> Result<()> {
-        let base = self.pieces.rows();
+    /// The bits of a region as the store has them.
+    fn saved_live(&self, region: &SavedRegion, store: &dyn StateStore) -> Result<Vec<u64>> {
+        let number = self.rows.number();
+        let words = (region.rows as usize).div_ceil(64);
+        let mut live = Vec::with_capacity(words);
+        for n in 0..words.div_ceil(PAGE_WORDS) {
+            let page = region.id as usize * PAGES + n;
+            let bytes = store.get(&page_key(number, page))?;
+            let bytes = bytes.ok_or_else(|| unusable(number, format!("page {page} of its rows is missing")))?;
+            let wanted = PAGE_WORDS.min(words - n * PAGE_WORDS);
+            let (read, rest) = bytes.as_chunks::<8>();
+            if read.len() != wanted || !rest.is_empty() {
+                return Err(unusable(number, format!("page {page} of its rows has another length")));
+            }
+            live.extend(read.iter().map(|word| u64::from_le_bytes(*word)));
+        }
+        Ok(live)
+    }
+
+    /// Makes the living rows of a piece findable.
+    fn enter(&mut self, base: u32, batch: &RecordBatch) -> Result<()> {
         let keys = self.prints(self.key.encode(batch)?.iter());
         let contents = match &self.contents {
             Some(contents) => contents.prints(batch)?,
             None => Vec::new(),
         };
-        self.make_room(base as usize + batch.num_rows());
+        self.begin_region(base, batch.num_rows());
         for (i, key) in keys.iter().enumerate() {
             let row = base + i as u32;
-            if !is_set(&self.live, row) {
+            if !self.rows.is_live(row) {
                 continue;
             }
-            self.live_rows += 1;
             let before = self.index.put(key, row);
             if self.goes != Goes::ByKey {
                 self.chains.push(row, before);
@@ -239,18 +293,22 @@ impl Arrangement {
     }
 }
 
-/// What the store says of an arrangement's pieces.
+/// What the store says of an arrangement's rows.
 struct SavedList {
-    rows: u64,
-    live_rows: u64,
+    alive: u64,
     next_id: u64,
+    regions: Vec<SavedRegion>,
+}
+
+struct SavedRegion {
+    id: u32,
+    rows: u32,
     pieces: Vec<SavedPiece>,
 }
 
 struct SavedPiece {
     id: u64,
-    start: u32,
-    rows: u32,
+    rows: u64,
 }
 
 impl SavedList {
@@ -258,16 +316,22 @@ impl SavedList {
         let (head, entries) = bytes.split_at_checked(HEAD)?;
         let (head, _) = head.as_chunks::<8>();
         let (entries, rest) = entries.as_chunks::<ENTRY>();
-        let pieces = entries.iter().map(|entry| {
-            let number = u128::from_le_bytes(*entry);
-            SavedPiece { id: number as u64, start: (number >> 64) as u32, rows: (number >> 96) as u32 }
-        });
-        rest.is_empty().then(|| Self {
-            rows: u64::from_le_bytes(head[0]),
-            live_rows: u64::from_le_bytes(head[1]),
-            next_id: u64::from_le_bytes(head[2]),
-            pieces: pieces.collect(),
-        })
+        let mut entries = entries.iter().map(|entry| u128::from_le_bytes(*entry));
+        let mut regions = Vec::new();
+        for _ in 0..u64::from_le_bytes(head[0]) {
+            let region = entries.next()?;
+            let count = (region >> 64) as u32 as usize;
+            let pieces =
+                entries.by_ref().take(count).map(|piece| SavedPiece { id: piece as u64, rows: (piece >> 64) as u64 });
+            let pieces: Vec<SavedPiece> = pieces.collect();
+            if pieces.len() != count {
+                return None;
+            }
+            regions.push(SavedRegion { id: region as u32, rows: (region >> 32) as u32, pieces });
+        }
+        let whole = rest.is_empty() && entries.next().is_none();
+        let (alive, next_id) = (u64::from_le_bytes(head[1]), u64::from_le_bytes(head[2]));
+        whole.then_some(Self { alive, next_id, regions })
     }
 }
 

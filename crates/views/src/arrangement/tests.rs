@@ -134,19 +134,19 @@ fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
     let mut kept = limited();
     let mut compactions = 0;
     for round in 0..240 {
-        let before = kept.pieces.rows();
+        let before = kept.rows.alive() + kept.rows.dead();
         if round % 80 == 79 {
             changes.purge(&mut kept);
         }
         changes.make(&mut kept, round, 200);
-        compactions += usize::from(kept.pieces.rows() < before);
-        kept.pieces.memory().begin_next(0);
+        compactions += usize::from((kept.rows.alive() + kept.rows.dead()) < before);
+        kept.rows.memory().begin_next(0);
         kept.relieve().unwrap();
         changes.compare(&kept, round);
         if round % 20 == 11 {
             save(&mut kept, store.as_ref());
             let mut restored = limited();
-            restored.pieces.memory().own();
+            restored.rows.memory().own();
             restored.restore(store.as_ref()).unwrap();
             for key in 0..40 {
                 assert_eq!(under(&restored, key), under(&kept, key), "round {round}, key {key}");
@@ -158,7 +158,7 @@ fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
     assert!(compactions > 1, "{compactions} compactions");
     save(&mut kept, store.as_ref());
     let pieces = store.keys(b"p").unwrap();
-    assert_eq!(pieces.len(), kept.pieces.list().len(), "nothing is left behind in the store");
+    assert_eq!(pieces.len(), kept.rows.pieces().count(), "nothing is left behind in the store");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn replaced_rows_do_not_pile_up() {
         kept.replace(&keys, rows).unwrap();
     }
     assert_eq!(kept.len(), 2);
-    assert!(kept.pieces.rows() < 10_000, "{}", kept.pieces.rows());
+    assert!((kept.rows.alive() + kept.rows.dead()) < 10_000, "{}", (kept.rows.alive() + kept.rows.dead()));
     let probe = kept.key().encode(&batch(&[(2, String::new())])).unwrap();
     assert_eq!(rows(&[kept.rows_under(&probe).unwrap()]), [(2, "b4999".to_owned())]);
 }

@@ -5,7 +5,7 @@
 //! head of `arrangement/save.rs`), the nodes' small values and the watermarks, how many steps there were, and the caller's `meta`, in which
 //! the positions of the inputs belong. Whoever restores it gives the dataflow the deltas behind those positions again.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! Keys begin with a letter, numbers in keys are big endian, so that they sort; numbers in values are little endian.
 //!
@@ -37,7 +37,7 @@ use crate::arrangement::{Arrangement, Piece};
 use crate::store::{Change, StateStore};
 use crate::{Error, Result};
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const META: &[u8] = b"m";
 const QUERY: &[u8] = b"q";
 const HEAD: usize = 24;
@@ -307,10 +307,10 @@ impl Saved {
         if format != FORMAT {
             return Err(state(format!("its format is {format}, this version of millstream reads format {FORMAT}")));
         }
-        Self::decode_format_1(bytes).ok_or_else(|| state("its head is not whole"))
+        Self::decode_format_2(bytes).ok_or_else(|| state("its head is not whole"))
     }
 
-    fn decode_format_1(bytes: &[u8]) -> Option<Self> {
+    fn decode_format_2(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let (words, _) = head.as_chunks::<4>();
         let word = |i: usize| u32::from_le_bytes(words[i]);

@@ -71,13 +71,14 @@ mod tests;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::{Change, StateStore};
+use super::{Change, Part, StateStore};
 use crate::{Error, Result};
 use segment::Segment;
 use writer::Writer;
@@ -171,6 +172,16 @@ impl DiskStore {
         &self.folder
     }
 
+    /// Where a value lies, and the file.
+    fn place(&self, key: &[u8]) -> Result<Option<(Place, Arc<File>)>> {
+        let index = self.index.read();
+        let Some(place) = index.places.get(key).copied() else { return Ok(None) };
+        match index.segments.get(&place.segment) {
+            Some(segment) => Ok(Some((place, Arc::clone(&segment.file)))),
+            None => Err(Error::damaged(&segment::path(&self.folder, place.segment), 0, "the file is missing")),
+        }
+    }
+
     /// What it takes on the disk.
     pub fn disk_use(&self) -> DiskUse {
         let index = self.index.read();
@@ -195,17 +206,18 @@ impl StateStore for DiskStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let (place, file) = {
-            let index = self.index.read();
-            let Some(place) = index.places.get(key).copied() else { return Ok(None) };
-            let file = index.segments.get(&place.segment).map(|s| (Arc::clone(&s.file), s.path.clone()));
-            (place, file)
-        };
-        let Some((file, path)) = file else {
-            let path = segment::path(&self.folder, place.segment);
-            return Err(Error::damaged(&path, 0, "the file is missing"));
-        };
-        segment::read(&file, &path, &place).map(Some)
+        let Some((place, file)) = self.place(key)? else { return Ok(None) };
+        segment::read(&file, &segment::path(&self.folder, place.segment), &place).map(Some)
+    }
+
+    fn visit_parts(&self, key: &[u8], parts: &[Part], visit: &mut dyn FnMut(usize, &[u8])) -> Result<bool> {
+        let Some((place, file)) = self.place(key)? else { return Ok(false) };
+        if parts.iter().any(|part| part.begin + part.length as u64 > place.length) {
+            return Ok(false);
+        }
+        let read = segment::visit_parts(&file, place.position, parts, visit);
+        read.map_err(|e| Error::disk(&segment::path(&self.folder, place.segment), e))?;
+        Ok(true)
     }
 
     fn keys(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
