@@ -55,6 +55,7 @@ async fn node(limits: Limits) -> Node {
         log_engine: LogEngine::Memory,
         clock: Arc::new(SystemClock),
         query_memory_bytes: 64 << 20,
+        view_memory_bytes: 256 << 20,
         statement_timeout: Duration::from_secs(30),
         max_queries: 4,
         ingest_queue_bytes: 64 << 20,

@@ -233,6 +233,7 @@ async fn open(data: &Path) -> Engine {
         log_engine: LogEngine::Disk,
         clock: Arc::new(SystemClock),
         query_memory_bytes: 256 << 20,
+        view_memory_bytes: 256 << 20,
         statement_timeout: Duration::from_secs(60),
         max_queries: 4,
         ingest_queue_bytes: 64 << 20,

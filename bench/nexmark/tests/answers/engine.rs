@@ -27,6 +27,7 @@ async fn open(folder: &Path) -> Engine {
         log_engine: LogEngine::Disk,
         clock: Arc::new(SystemClock),
         query_memory_bytes: 256 << 20,
+        view_memory_bytes: 256 << 20,
         statement_timeout: Duration::from_secs(120),
         max_queries: 16,
         ingest_queue_bytes: 64 << 20,

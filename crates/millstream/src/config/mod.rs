@@ -99,6 +99,8 @@ pub struct Config {
     pub query_timeout: Duration,
     /// Queries running at once.
     pub query_max_concurrent: usize,
+    /// Memory for the state of a view, bytes.
+    pub views_memory: usize,
     /// Bytes of log that wait before a lake file is written.
     pub tier_bytes: u64,
     /// Age of the oldest waiting row at which a lake file is written.
@@ -145,6 +147,7 @@ impl Config {
             query_memory: values.bytes("query.memory")? as usize,
             query_timeout: values.duration("query.timeout")?,
             query_max_concurrent: values.count("query.max_concurrent")?,
+            views_memory: values.bytes("views.memory")? as usize,
             tier_bytes: values.bytes("tier.bytes")?,
             tier_age: values.duration("tier.age")?,
             maintenance_interval: values.duration("maintenance.interval")?,

@@ -86,6 +86,8 @@ settings! {
         "how long a statement may run";
     "query.max_concurrent", "query-max-concurrent", "MILLSTREAM_QUERY_MAX_CONCURRENT", Kind::Count, "64",
         "queries running at once; one more is answered with 429";
+    "views.memory", "views-memory", "MILLSTREAM_VIEWS_MEMORY", Kind::Bytes, "1GiB",
+        "memory for the state of each view that sets no `memory` of its own; beyond it state lies on the disk";
     "tier.bytes", "tier-bytes", "MILLSTREAM_TIER_BYTES", Kind::Bytes, "128MiB",
         "rows move from the log to the lake when this many bytes wait";
     "tier.age", "tier-age", "MILLSTREAM_TIER_AGE", Kind::Duration, "60s",

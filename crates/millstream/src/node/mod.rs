@@ -171,6 +171,7 @@ async fn open_engine(dir: &DataDir, config: &Config) -> Result<Engine> {
         max_queries: config.query_max_concurrent,
         ingest_queue_bytes: config.ingest_queue,
         log_memory_bytes: config.buffer_memory,
+        view_memory_bytes: config.views_memory,
         tier_bytes: config.tier_bytes,
         tier_age: config.tier_age,
         maintenance_interval: config.maintenance_interval,

@@ -43,6 +43,8 @@ pub struct EngineOptions {
     pub ingest_queue_bytes: usize,
     /// Bytes of recent rows that each log keeps in memory for readers.
     pub log_memory_bytes: usize,
+    /// Memory for the state of each view that sets no limit of its own, bytes; beyond it state lies on the disk.
+    pub view_memory_bytes: usize,
     /// Tiering writes a file when this many bytes of log (encoded) wait.
     pub tier_bytes: u64,
     /// Tiering writes a file at the latest when the oldest waiting row is this old.

@@ -61,6 +61,8 @@ struct Meta {
 /// Where a view's checkpoints go; nowhere when it reads other views.
 pub(super) struct Checkpoints {
     store: Option<Arc<dyn StateStore>>,
+    /// Where state goes that finds no room in memory.
+    overflow: Option<Arc<dyn StateStore>>,
     clock: Arc<dyn Clock>,
     last_us: i64,
     /// That of the last checkpoint.
@@ -77,12 +79,21 @@ impl Checkpoints {
         flow: &mut Dataflow,
         inputs: &mut [Input],
     ) -> Result<(Self, Restored)> {
-        let store = store(shared, view, inputs)?;
+        let (store, overflow) = stores(shared, view, inputs)?;
         let clock = Arc::clone(&shared.options.clock);
         let meta = Meta { life: Uuid::now_v7(), ..Meta::default() };
-        let mut opened = Self { store, last_us: clock.now_us(), clock, meta, in_store: false };
+        let mut opened = Self { store, overflow, last_us: clock.now_us(), clock, meta, in_store: false };
+        opened.limit_memory(flow, memory_limit(shared, view))?;
         let restored = opened.restore(view.id(), flow, inputs)?;
         Ok((opened, restored))
+    }
+
+    /// Lets state beyond the limit leave memory, of a dataflow that has none yet.
+    pub(super) fn limit_memory(&self, flow: &mut Dataflow, bytes: usize) -> Result<()> {
+        match &self.overflow {
+            Some(overflow) => Ok(flow.limit_memory(Arc::clone(overflow), bytes)?),
+            None => Ok(()),
+        }
     }
 
     fn restore(&mut self, view: ViewId, flow: &mut Dataflow, inputs: &mut [Input]) -> Result<Restored> {
@@ -195,15 +206,24 @@ impl Checkpoints {
     }
 }
 
-/// Where the state of a view lies; nowhere when it reads other views, since their changelogs do not outlive the process.
-fn store(shared: &Shared, view: &OpenView, inputs: &[Input]) -> Result<Option<Arc<dyn StateStore>>> {
-    if inputs.iter().any(|i| i.position().is_none()) {
-        return Ok(None);
-    }
+/// How much memory a view's state may take.
+pub(super) fn memory_limit(shared: &Shared, view: &OpenView) -> usize {
+    let own = view.definition().options.memory_bytes;
+    own.map_or(shared.options.view_memory_bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// A place for state.
+type Place = Option<Arc<dyn StateStore>>;
+
+/// Where the checkpoints of a view go, nowhere when it reads other views, since their changelogs do not outlive the
+/// process; and where state goes that finds no room in memory.
+fn stores(shared: &Shared, view: &OpenView, inputs: &[Input]) -> Result<(Place, Place)> {
+    let reads_views = inputs.iter().any(|i| i.position().is_none());
     if shared.options.log_engine == LogEngine::Memory {
-        return Ok(view.state_in_memory());
+        return Ok((if reads_views { None } else { view.state_in_memory() }, None));
     }
-    Ok(Some(Arc::new(DiskStore::open(folder(shared, view.id()), DiskOptions::default())?)))
+    let disk: Arc<dyn StateStore> = Arc::new(DiskStore::open(folder(shared, view.id()), DiskOptions::default())?);
+    Ok((if reads_views { None } else { Some(Arc::clone(&disk)) }, Some(disk)))
 }
 
 fn folder(shared: &Shared, view: ViewId) -> PathBuf {

@@ -95,9 +95,10 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
             () = wait_while_suspended(view) => {}
         }
         let waits_from_us = now_us();
+        running.redefined();
         tokio::select! {
             () = view.closing.cancelled() => break,
-            () = redefined => running.redefined(),
+            () = redefined => {}
             () = running.changed() => {
                 let woken_us = now_us();
                 if woken_us - waits_from_us > IDLE_US {

@@ -63,7 +63,6 @@ impl Shared {
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        refuse_memory_limit(draft.options.memory_bytes)?;
         let replacement_for = match &draft.replacement_for {
             Some(old) => Some(self.existing_view(old)?.id()),
             None => None,
@@ -91,7 +90,6 @@ impl Shared {
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        refuse_memory_limit(draft.options.memory_bytes)?;
         let planned = plan_query(self, &draft.query.statement, text).await?;
         let now_ms = self.options.clock.now_us() / 1000;
         let ids = (StreamId(Uuid::now_v7()), ViewId(Uuid::now_v7()));
@@ -141,9 +139,6 @@ impl Shared {
             }
             return Ok(again);
         };
-        if next.options.memory_bytes != view.definition().options.memory_bytes {
-            refuse_memory_limit(next.options.memory_bytes)?;
-        }
         if next.name != name
             && let Some(taken) = self.taken(&next.name)
         {
@@ -427,17 +422,6 @@ fn refuse_under_streams(shared: &Shared, view: &OpenView) -> Result<()> {
              back: drop that first, or create another view beside this one"
         ),
     ))
-}
-
-/// A limit that would not be kept must not be taken.
-fn refuse_memory_limit(bytes: Option<u64>) -> Result<()> {
-    match bytes {
-        None => Ok(()),
-        Some(_) => Err(Error::rejected(
-            Code::Unsupported,
-            "the option memory is not in force yet: leave it out, and the view's state is kept in memory",
-        )),
-    }
 }
 
 /// Removes state of views that are no more.

@@ -14,7 +14,7 @@ use millstream_views::{Dataflow, Refused, WatermarkGauge, weighted};
 use tokio::sync::mpsc;
 
 use super::changes::Sources;
-use super::checkpoints::{Checkpoints, Restored};
+use super::checkpoints::{Checkpoints, Restored, memory_limit};
 use super::failure::{Failure, Outcome};
 use super::input::{Input, News};
 use super::open::{OpenView, Progress, Status};
@@ -92,6 +92,9 @@ impl Running {
     pub(super) fn begin_anew(&mut self, flow: Dataflow) -> Result<()> {
         self.inputs = open_inputs(&self.shared, &flow)?;
         self.flow = flow;
+        if let (Some(kept), Some(view)) = (&self.kept, self.output.view()) {
+            kept.checkpoints.limit_memory(&mut self.flow, memory_limit(&self.shared, view))?;
+        }
         self.redefined();
         Ok(())
     }
@@ -101,6 +104,7 @@ impl Running {
         if let Some(view) = self.output.view() {
             let idle_us = idle_us(&view.definition().options);
             self.inputs.iter_mut().for_each(|input| input.idle_after(idle_us));
+            self.flow.change_memory_limit(memory_limit(&self.shared, view));
         }
     }
 

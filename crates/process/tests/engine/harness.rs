@@ -51,6 +51,7 @@ impl Node {
             log_engine: LogEngine::Disk,
             clock: Arc::new(clock.clone()),
             query_memory_bytes: 256 << 20,
+            view_memory_bytes: 256 << 20,
             statement_timeout: Duration::from_secs(60),
             max_queries: 16,
             ingest_queue_bytes: 64 << 20,

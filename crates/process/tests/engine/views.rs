@@ -87,6 +87,40 @@ async fn a_node_that_dies_takes_in_again_what_came_since_the_checkpoint() {
     assert_eq!(node.number("SELECT rows_in FROM system.views").await, 120);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_larger_than_its_memory_answers_the_same() {
+    let by_id = "SELECT id, count(*) AS n, sum(id) AS total FROM s GROUP BY id";
+    let above = "SELECT total / 1000 AS part, count(*) AS n, max(id) AS last FROM ids GROUP BY total / 1000";
+    let node = Node::start().await;
+    node.create_s(3).await;
+    node.write(0..30_000).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW ids WITH (memory = '64 kB') AS {by_id}")).await.unwrap();
+    node.ask(&format!("CREATE MATERIALIZED VIEW parts WITH (memory = '64 kB') AS {above}")).await.unwrap();
+    node.ask(&format!("CREATE MATERIALIZED VIEW all_ids AS {by_id}")).await.unwrap();
+    for round in 0..6 {
+        node.write(round * 6_000..round * 6_000 + 3_000).await;
+        node.write(30_000 + round * 100..30_100 + round * 100).await;
+        same(&node, "ids", by_id).await;
+        same(&node, "parts", above).await;
+    }
+    let bytes = |view: &str| format!("SELECT bytes + state_bytes FROM system.views WHERE name = '{view}'");
+    // Indexes stay, and a part of the rows.
+    let (small, large) = (node.number(&bytes("ids")).await, node.number(&bytes("all_ids")).await);
+    assert!(small < large * 4 / 5, "{small} of {large} bytes");
+    let point = "WHERE id = 6001";
+    let row = node.ask(&format!("SELECT * FROM ids {point}")).await.unwrap();
+    assert_eq!(row, node.ask(&format!("SELECT * FROM all_ids {point}")).await.unwrap());
+    let node = node.restart().await;
+    same(&node, "ids", by_id).await;
+    same(&node, "parts", above).await;
+    node.ask("ALTER MATERIALIZED VIEW ids SET (memory = '1 GB')").await.unwrap();
+    for round in 0..3 {
+        node.write(round..20_000).await;
+        same(&node, "ids", by_id).await;
+    }
+    assert!(node.number(&bytes("ids")).await > small, "what is used comes back to memory");
+}
+
 /// A copy of a folder of folders of files.
 fn copied(folder: &std::path::Path) -> tempfile::TempDir {
     let copy = tempfile::TempDir::new().unwrap();

@@ -136,6 +136,7 @@ fn options(dir: &TempDir) -> EngineOptions {
         log_engine: LogEngine::Memory,
         clock: Arc::new(SystemClock),
         query_memory_bytes: 256 << 20,
+        view_memory_bytes: 256 << 20,
         statement_timeout: Duration::from_secs(60),
         max_queries: 16,
         ingest_queue_bytes: 64 << 20,

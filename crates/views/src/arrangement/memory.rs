@@ -10,10 +10,12 @@ use crate::store::{Change, StateStore};
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(super) store: Option<Arc<dyn StateStore>>,
-    limit: usize,
+    limit: AtomicUsize,
     /// What the indexes leave of the limit.
     allowance: AtomicUsize,
     resident: AtomicUsize,
+    /// Pieces that are not in memory.
+    away: AtomicUsize,
     /// Whether a piece was read and found no room since the last time room was made.
     missed: AtomicBool,
     /// Steps, to tell which pieces were used lately.
@@ -26,9 +28,10 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             store: None,
-            limit: usize::MAX,
+            limit: AtomicUsize::new(usize::MAX),
             allowance: AtomicUsize::new(usize::MAX),
             resident: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
             missed: AtomicBool::new(false),
             clock: AtomicU64::new(0),
             owned: AtomicBool::new(false),
@@ -39,7 +42,15 @@ impl Default for Memory {
 impl Memory {
     /// Pieces beyond `limit` bytes go to the store.
     pub(crate) fn limited(store: Arc<dyn StateStore>, limit: usize) -> Self {
-        Self { store: Some(store), limit, allowance: AtomicUsize::new(limit), ..Self::default() }
+        let (limit, allowance) = (AtomicUsize::new(limit), AtomicUsize::new(limit));
+        Self { store: Some(store), limit, allowance, ..Self::default() }
+    }
+
+    /// Another limit, from the next step on. Without a store there is none.
+    pub(crate) fn change_limit(&self, limit: usize) {
+        if self.is_limited() {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn is_limited(&self) -> bool {
@@ -48,7 +59,8 @@ impl Memory {
 
     /// A step ended, and indexes take so many bytes of the limit. Pieces always have an eighth of it.
     pub(crate) fn begin_next(&self, index_bytes: usize) {
-        let allowance = self.limit.saturating_sub(index_bytes).max(self.limit / 8);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let allowance = limit.saturating_sub(index_bytes).max(limit / 8);
         self.allowance.store(allowance, Ordering::Relaxed);
         self.clock.fetch_add(1, Ordering::Relaxed);
     }
@@ -113,11 +125,34 @@ impl Memory {
         room
     }
 
-    pub(super) fn enter(&self, bytes: usize) {
+    /// Whether all pieces are in memory.
+    pub(super) fn has_all(&self) -> bool {
+        self.away.load(Ordering::Relaxed) == 0
+    }
+
+    /// A piece is made.
+    pub(super) fn begin(&self, bytes: usize) {
         self.resident.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A piece is no more.
+    pub(super) fn end(&self, bytes: usize, in_memory: bool) {
+        if in_memory {
+            self.resident.fetch_sub(bytes, Ordering::Relaxed);
+        } else {
+            self.away.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A piece comes back.
+    pub(super) fn enter(&self, bytes: usize) {
+        self.resident.fetch_add(bytes, Ordering::Relaxed);
+        self.away.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A piece leaves.
     pub(super) fn leave(&self, bytes: usize) {
         self.resident.fetch_sub(bytes, Ordering::Relaxed);
+        self.away.fetch_add(1, Ordering::Relaxed);
     }
 }

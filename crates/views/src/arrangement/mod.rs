@@ -330,7 +330,7 @@ impl Arrangement {
 
     /// Whether no row has to be read from the store.
     pub(crate) fn is_in_memory(&self) -> bool {
-        !self.pieces.memory().is_limited()
+        self.rows.memory().has_all()
     }
 
     /// Everything that is there now, as batches that later changes leave alone.

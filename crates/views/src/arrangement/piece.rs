@@ -7,8 +7,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use parking_lot::Mutex;
 
-use super::form::{Form, Lies, ReadRows, read_rows};
 use super::TimeOf;
+use super::form::{Form, Lies, ReadRows, read_rows};
 use super::memory::Memory;
 use crate::store::Change;
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ pub(crate) struct Piece {
 impl Piece {
     pub(super) fn new(id: u64, key: Vec<u8>, batch: RecordBatch, form: &Arc<Form>, memory: &Arc<Memory>) -> Self {
         let bytes = bytes_of(&batch);
-        memory.enter(bytes);
+        memory.begin(bytes);
         Self {
             id,
             rows: batch.num_rows(),
@@ -178,7 +178,7 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.forget();
+        self.memory.end(self.bytes, self.batch.lock().is_some());
     }
 }
 

@@ -26,16 +26,18 @@ use super::state;
 use crate::Result;
 use crate::delta::{conform, taken, without_columns};
 
+/// Bits of a place in its region; few in the tests of this module, so that they have many regions.
+const PLACE_BITS: u32 = if cfg!(test) { 8 } else { 16 };
 /// Places in a region.
-pub(super) const REGION_ROWS: usize = 1 << 16;
+pub(super) const REGION_ROWS: usize = 1 << PLACE_BITS;
 /// Numbers of regions: the last one has [`super::NO_ROW`].
-const REGIONS: usize = (1 << 16) - 1;
+const REGIONS: usize = (1 << (32 - PLACE_BITS)) - 1;
 /// Pieces up to this many rows are merged with their neighbours.
 const PIECE_ROWS: usize = 16 * 1024;
 
 /// Region and place of a row.
 pub(super) fn parts_of(row: u32) -> (usize, usize) {
-    ((row >> 16) as usize, (row & 0xffff) as usize)
+    ((row >> PLACE_BITS) as usize, row as usize % REGION_ROWS)
 }
 
 /// Rows that are numbered together.
@@ -57,7 +59,7 @@ impl Region {
 
     /// The number of its first row.
     pub(super) fn base(&self) -> u32 {
-        self.id << 16
+        self.id << PLACE_BITS
     }
 
     pub(super) fn is_live(&self, place: usize) -> bool {
@@ -332,8 +334,8 @@ impl Rows {
         region.rows = rows;
         region.alive = rows;
         let mut live = vec![u64::MAX; rows.div_ceil(64)];
-        if let (Some(last), true) = (live.last_mut(), rows % 64 > 0) {
-            *last = (1 << (rows % 64)) - 1;
+        if let Some(last) = live.last_mut() {
+            *last >>= live_rest(rows);
         }
         region.live = Arc::new(live);
         self.rows += rows;
@@ -343,7 +345,7 @@ impl Rows {
 
     /// The rows of a new region.
     pub(super) fn fill(&mut self, base: u32, batch: RecordBatch) {
-        self.append(base >> 16, self.next_piece, batch);
+        self.append(base >> PLACE_BITS, self.next_piece, batch);
     }
 
     /// The rows of these numbers, in this order.
@@ -362,6 +364,11 @@ impl Rows {
         }
         wanted.read(&self.form)
     }
+}
+
+/// Bits of the last word that have no row.
+fn live_rest(rows: usize) -> usize {
+    rows.next_multiple_of(64) - rows
 }
 
 /// Rows that are wanted, by piece.

@@ -28,7 +28,7 @@ use crate::store::{Change, StateStore};
 use crate::{Error, Result};
 
 /// Rows whose bits are written together.
-const PAGE_ROWS: usize = 8192;
+const PAGE_ROWS: usize = if REGION_ROWS < 8192 { REGION_ROWS } else { 8192 };
 const PAGE_WORDS: usize = PAGE_ROWS / 64;
 const PAGES: usize = REGION_ROWS / PAGE_ROWS;
 const HEAD: usize = 24;

@@ -242,3 +242,96 @@ fn by_key_too_only_what_is_there_goes_and_no_key_has_two_rows() {
         assert!(changed(twice).unwrap_err().to_string().contains("two rows have one key"), "{twice:?}");
     }
 }
+
+#[test]
+fn rows_that_go_by_key_are_read_one_by_one_when_they_have_left_memory() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let limited = || {
+        let mut kept = empty(Goes::ByKey);
+        kept.place(3, Arc::new(Memory::limited(Arc::clone(&store), 0)));
+        kept
+    };
+    let mut random = StdRng::seed_from_u64(10);
+    let mut model: BTreeMap<i64, String> = BTreeMap::new();
+    let mut kept = limited();
+    for round in 0..120 {
+        let mut changed: BTreeMap<i64, String> = BTreeMap::new();
+        for _ in 0..random.random_range(0..600) {
+            let text = format!("{round}{}", ".".repeat(random.random_range(0..1000)));
+            changed.insert(random.random_range(0..2500), text);
+        }
+        let new = batch(&changed.clone().into_iter().collect::<Vec<_>>());
+        let keys = kept.key().encode(&new).unwrap();
+        kept.replace(&keys, new).unwrap();
+        model.extend(changed);
+        kept.rows.memory().begin_next(0);
+        kept.relieve().unwrap();
+        let keys: Vec<(i64, String)> = model.keys().map(|key| (*key, String::new())).collect();
+        for some in [&keys[..], &keys[..5.min(keys.len())], &keys[keys.len() / 2..]] {
+            let found = kept.find_one_each(&kept.key().encode(&batch(some)).unwrap());
+            let expected: Vec<(i64, String)> = some.iter().map(|(key, _)| (*key, model[key].clone())).collect();
+            assert_eq!(rows(&[kept.gather(&found).unwrap()]), expected, "round {round}");
+        }
+        if round % 25 == 13 {
+            save(&mut kept, store.as_ref());
+            kept = limited();
+            kept.rows.memory().own();
+            kept.restore(store.as_ref()).unwrap();
+        }
+    }
+    assert!(kept.rows.dead() <= kept.rows.alive() + 4096, "{} dead", kept.rows.dead());
+    assert!(kept.rows.regions().count() > 5, "many regions");
+    let resident = kept.rows.bytes();
+    assert!(resident < 200_000, "{resident} bytes in memory");
+}
+
+#[test]
+fn compaction_leaves_each_keys_rows_in_their_order() {
+    let mut kept = empty(Goes::ByContent);
+    let mut random = StdRng::seed_from_u64(11);
+    let mut model: Vec<(i64, String)> = Vec::new();
+    let mut number = 0;
+    let mut before = 0;
+    let mut compactions = 0;
+    for round in 0..300 {
+        let new: Vec<(i64, String)> = (0..random.random_range(1..200))
+            .map(|_| {
+                number += 1;
+                (random.random_range(0..30), format!("{number}"))
+            })
+            .collect();
+        kept.insert(batch(&new)).unwrap();
+        model.extend(new);
+        let few = 200 + 5000 * (round / 60 % 2);
+        let mut gone: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        while model.len() > few {
+            gone.insert(model.remove(random.random_range(0..model.len())), -1);
+        }
+        if !gone.is_empty() {
+            apply(&mut kept, gone);
+        }
+        let all = kept.rows.alive() + kept.rows.dead();
+        compactions += usize::from(all < before);
+        before = all;
+        let key = random.random_range(0..30);
+        let expected: Vec<_> = model.iter().filter(|row| row.0 == key).cloned().collect();
+        assert_eq!(under(&kept, key), expected, "round {round}");
+    }
+    assert_eq!(rows(&kept.snapshot().batches().unwrap()), model);
+    assert!(compactions > 3, "{compactions}");
+}
+
+#[test]
+fn rows_below_a_time_go_with_their_keys() {
+    let mut kept = empty(Goes::ByContent);
+    for round in 0..40 {
+        kept.insert(batch(&(0..100).map(|n| (round * 10 + n % 10, format!("{n}"))).collect::<Vec<_>>())).unwrap();
+        let taken = kept.take_below(TimeOf::KeyPart(0), (round - 5) * 10).unwrap();
+        assert_eq!(taken.num_rows(), if round > 5 { 100 } else { 0 }, "round {round}");
+    }
+    assert_eq!(kept.len(), 600);
+    assert!(kept.rows.dead() <= kept.len() + 4096);
+    assert_eq!(kept.take_below(TimeOf::KeyPart(0), 1000).unwrap().num_rows(), 600);
+    let bytes = kept.index_bytes();
+    assert!(bytes < 400_000, "{bytes} bytes of nothing");
+}

@@ -2,8 +2,9 @@
 //!
 //! Indexes stay in memory and count against the limit; pieces of rows share what is left, at least an eighth. After
 //! each step those that were used longest ago leave until the limit is kept; a piece that no checkpoint has yet is
-//! written ahead of it. So a dataflow larger than its limit gets slower. Within a step memory may exceed the limit by
-//! what the step itself brings and makes.
+//! written ahead of it. Where a step wants few rows of a piece that is not in memory, it reads these and not the piece;
+//! a piece of which many rows are wanted comes back if there is room. So a dataflow larger than its limit gets slower.
+//! Within a step memory may exceed the limit by what the step itself brings and makes.
 
 use std::sync::Arc;
 
@@ -22,6 +23,11 @@ impl Dataflow {
         }
         self.memory = Arc::new(Memory::limited(store, bytes));
         self.place()
+    }
+
+    /// Changes the limit of a dataflow that has one; it is kept from the next step on.
+    pub fn change_memory_limit(&mut self, bytes: usize) {
+        self.memory.change_limit(bytes);
     }
 
     /// Tells the arrangements their numbers and the memory they share.

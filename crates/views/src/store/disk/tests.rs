@@ -229,3 +229,28 @@ fn commits_that_a_loss_of_power_damaged_are_gone_with_those_behind_them() {
     let error = store.get(&key(3)).unwrap_err().to_string();
     assert!(error.contains(&file.display().to_string()) && error.contains("checksum"), "{error}");
 }
+
+#[test]
+fn parts_of_values_are_read_from_where_they_lie() {
+    let mut random = StdRng::seed_from_u64(21);
+    let folder = tempfile::tempdir().unwrap();
+    let store = DiskStore::open(folder.path(), SMALL).unwrap();
+    let mut value = vec![0; 700_000];
+    random.fill_bytes(&mut value);
+    store.commit(vec![(key(1), Some(Bytes::from(vec![7; 100]))), (key(2), Some(value.clone().into()))]).unwrap();
+    for round in 0..60 {
+        // Near ones and far ones, such that overlap, and empty ones.
+        let mut begins: Vec<u64> = (0..random.random_range(0..200)).map(|_| random.random_range(0..690_000)).collect();
+        begins.extend((0..50).map(|n| 1000 * round + n * 30));
+        begins.sort_unstable();
+        let parts: Vec<Part> =
+            begins.iter().map(|begin| Part { begin: *begin, length: random.random_range(0..300) }).collect();
+        let mut seen = Vec::new();
+        let found = store.visit_parts(&key(2), &parts, &mut |n, bytes| seen.push((n, bytes.to_vec()))).unwrap();
+        let expected = parts.iter().map(|part| value[part.begin as usize..][..part.length].to_vec()).enumerate();
+        assert!(found && seen == expected.collect::<Vec<_>>(), "round {round}");
+    }
+    let beyond = [Part { begin: 0, length: 1 }, Part { begin: 699_999, length: 2 }];
+    assert!(!store.visit_parts(&key(2), &beyond, &mut |_, _| {}).unwrap());
+    assert!(!store.visit_parts(&key(3), &beyond, &mut |_, _| {}).unwrap());
+}
