@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::input::Input;
 use super::open::OpenView;
-use super::outbox::{Outbox, Parcel, Postmark, removed};
+use super::outbox::{Outbox, Parcel, Postmark, delivered};
 use crate::engine::{LogEngine, Shared};
 use crate::{Error, FaultPoint, Result};
 
@@ -129,10 +129,14 @@ impl Checkpoints {
         Ok(Restored::Yes)
     }
 
-    /// Delivers what the last checkpoint holds and a crash kept from its place.
-    pub(super) async fn deliver_again(&self, shared: &Shared, outbox: &Outbox) -> Result<()> {
+    /// Delivers what the last checkpoint holds and a crash kept from its place. Closed windows go to the answer, which
+    /// nobody sees yet.
+    pub(super) async fn deliver_again(&self, shared: &Shared, flow: &mut Dataflow, outbox: &Outbox) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        let parcel = Parcel::unpacked(store.as_ref())?;
+        let mut parcel = Parcel::unpacked(store.as_ref())?;
+        for delta in parcel.take_closed() {
+            flow.apply_withheld(&delta)?;
+        }
         self.deliver(shared, outbox, &parcel).await
     }
 
@@ -180,12 +184,15 @@ impl Checkpoints {
             number: self.meta.number + 1,
         };
         let text = serde_json::to_vec(&meta).unwrap_or_default();
+        flow.withhold(parcel.closed_rows());
         tokio::task::block_in_place(|| {
             flow.checkpoint_with(store.as_ref(), &text, parcel.packed(store.as_ref())?)?;
             Ok::<_, Error>(store.sync()?)
         })?;
         (self.meta, self.in_store) = (meta, true);
-        self.deliver(shared, outbox, &parcel).await
+        self.deliver(shared, outbox, &parcel).await?;
+        flow.withhold(0);
+        Ok(())
     }
 
     /// Delivers the last checkpoint's parcel, and then forgets it.
@@ -195,7 +202,7 @@ impl Checkpoints {
         shared.faults.reach(FaultPoint::OutboxCommitted)?;
         outbox.deliver(shared, parcel, Some(postmark)).await?;
         shared.faults.reach(FaultPoint::OutboxDelivered)?;
-        let changes = removed(store.as_ref())?;
+        let changes = delivered(store.as_ref())?;
         tokio::task::block_in_place(|| {
             store.commit(changes)?;
             // The log of a stream knows the key for ever. The quarantine has keys of others too and forgets the oldest:

@@ -9,6 +9,10 @@
 //!   steps ──► commit n: state, positions, outbox n ──► sync ──► append with key (life, n, piece) ──► outbox n removed
 //! ```
 //!
+//! Closed windows of a materialized view go the same way to its readers: a row that was seen stays, and what closes a
+//! window depends on how rows were taken, which a restart does not repeat. They are not in the answer of the commit
+//! but beside it, and stay there until the next one.
+//!
 //! A state that was begun anew has another `life`, so that its keys are others.
 
 use std::sync::Arc;
@@ -23,7 +27,7 @@ use millstream_catalog::fault::Code;
 use millstream_views::{Dataflow, Refused, StateStore};
 use uuid::Uuid;
 
-use super::changes::unweighted;
+use super::changes::{Sources, unweighted};
 use super::open::OpenView;
 use crate::engine::Shared;
 use crate::ingest::{QuarantinedRow, append_derived, quarantine_rows};
@@ -39,6 +43,9 @@ const FULL_BYTES: usize = 8 << 20;
 /// Steps after which a commit is due.
 const FULL_STEPS: usize = 8;
 
+/// Keys of closed windows begin with it.
+const CLOSED: &[u8] = b"s";
+
 /// Rows that wait for a commit.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -49,6 +56,10 @@ pub(super) struct Outbox {
     bytes: usize,
     steps: usize,
     refused: Vec<QuarantinedRow>,
+    /// Deltas of the view's answer that nobody sees yet.
+    closed: Vec<RecordBatch>,
+    /// What of its inputs is in them.
+    sources: Sources,
 }
 
 /// What a commit holds of an outbox, to be delivered.
@@ -56,6 +67,8 @@ pub(super) struct Outbox {
 pub(super) struct Parcel {
     rows: Vec<RecordBatch>,
     refused: Vec<QuarantinedRow>,
+    closed: Vec<RecordBatch>,
+    sources: Sources,
 }
 
 /// What makes the deliveries of a commit recognisable.
@@ -75,7 +88,16 @@ impl Postmark {
 impl Outbox {
     /// An empty one.
     pub(super) fn new(view: Arc<OpenView>, stream: Option<Arc<OpenStream>>) -> Self {
-        Self { view, stream, rows: vec![], bytes: 0, steps: 0, refused: vec![] }
+        Self {
+            view,
+            stream,
+            rows: vec![],
+            bytes: 0,
+            steps: 0,
+            refused: vec![],
+            closed: vec![],
+            sources: Sources::new(),
+        }
     }
 
     /// Adds a step's delta.
@@ -92,6 +114,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Adds a step's delta for readers of the view, and what of its inputs is in it.
+    pub(super) fn close(&mut self, delta: RecordBatch, sources: Sources) {
+        self.bytes += delta.get_array_memory_size();
+        self.closed.push(delta);
+        self.sources = sources;
+    }
+
     /// Adds rows for quarantine.
     pub(super) fn set_aside(&mut self, refused: Vec<Refused>) {
         let rows = refused.into_iter().map(|r| QuarantinedRow { reason: r.reason, text: r.row });
@@ -102,7 +131,12 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.refused.is_empty()
+        self.rows.is_empty() && self.refused.is_empty() && self.closed.is_empty()
+    }
+
+    /// Whether closed windows wait.
+    pub(super) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
     }
 
     /// Whether what waits is enough for a commit.
@@ -114,7 +148,8 @@ impl Outbox {
     pub(super) fn take(&mut self) -> Result<Parcel> {
         (self.bytes, self.steps) = (0, 0);
         let rows = pieces(std::mem::take(&mut self.rows))?;
-        Ok(Parcel { rows, refused: std::mem::take(&mut self.refused) })
+        let (refused, closed) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.closed));
+        Ok(Parcel { rows, refused, closed, sources: std::mem::take(&mut self.sources) })
     }
 
     /// Makes durable what was delivered, where the stream does not do so with every append.
@@ -136,6 +171,9 @@ impl Outbox {
         if !parcel.refused.is_empty() {
             let key = postmark.map(|mark| mark.key("quarantine"));
             quarantine_rows(shared, &self.view.name(), &parcel.refused, key).await?;
+        }
+        for delta in &parcel.closed {
+            self.view.change(delta, parcel.sources.clone(), shared.options.clock.now_us())?;
         }
         Ok(())
     }
@@ -190,7 +228,17 @@ fn joined(batches: &[RecordBatch]) -> Result<RecordBatch> {
 
 impl Parcel {
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.refused.is_empty()
+        self.rows.is_empty() && self.refused.is_empty() && self.closed.is_empty()
+    }
+
+    /// How many rows of closed windows it has.
+    pub(super) fn closed_rows(&self) -> usize {
+        self.closed.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Takes out what goes to readers of the view.
+    pub(super) fn take_closed(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.closed)
     }
 
     /// Whether rows of it go to quarantine.
@@ -203,6 +251,13 @@ impl Parcel {
         let mut changes = removed(store)?;
         for (i, rows) in self.rows.iter().enumerate() {
             changes.push((key(&[b"r", &(i as u32).to_be_bytes()]), Some(encoded(rows)?)));
+        }
+        for (i, delta) in self.closed.iter().enumerate() {
+            for (n, start) in (0..delta.num_rows()).step_by(PART_ROWS).enumerate() {
+                let part = delta.slice(start, PART_ROWS.min(delta.num_rows() - start));
+                let number = [(i as u32).to_be_bytes(), (n as u32).to_be_bytes()].concat();
+                changes.push((key(&[CLOSED, &number]), Some(encoded(&part)?)));
+            }
         }
         if !self.refused.is_empty() {
             let rows: Vec<(&str, &str)> = self.refused.iter().map(|r| (r.reason.as_str(), r.text.as_str())).collect();
@@ -220,6 +275,7 @@ impl Parcel {
             let Some(value) = store.get(&key)? else { continue };
             match key.get(Dataflow::CALLERS_KEYS.len()) {
                 Some(b'r') => parcel.rows.extend(decoded(&value)?),
+                Some(b's') => parcel.closed.extend(decoded(&value)?),
                 _ => parcel.refused = refused_rows(&value)?,
             }
         }
@@ -230,6 +286,14 @@ impl Parcel {
 /// The changes that remove the parcel from a store.
 pub(super) fn removed(store: &dyn StateStore) -> Result<Vec<millstream_views::Change>> {
     Ok(store.keys(Dataflow::CALLERS_KEYS)?.into_iter().map(|key| (key, None)).collect())
+}
+
+/// Likewise, of what was delivered: closed windows stay until the next commit has them in its answer.
+pub(super) fn delivered(store: &dyn StateStore) -> Result<Vec<millstream_views::Change>> {
+    let mut changes = removed(store)?;
+    let closed = key(&[CLOSED]);
+    changes.retain(|(key, _)| !key.starts_with(&closed));
+    Ok(changes)
 }
 
 fn key(parts: &[&[u8]]) -> Vec<u8> {
@@ -276,15 +340,19 @@ mod tests {
     fn a_parcel_comes_out_of_the_store_as_it_went_in() {
         let store = MemoryStore::default();
         let refused = vec![QuarantinedRow { reason: "Divide by zero".into(), text: "{\"id\":0}".into() }];
-        let parcel = Parcel { rows: vec![batch(0..3), batch(3..5)], refused };
+        let closed = vec![batch(7..9)];
+        let parcel = Parcel { rows: vec![batch(0..3), batch(3..5)], refused, closed, ..Parcel::default() };
         store.commit(parcel.packed(&store).unwrap()).unwrap();
         let again = Parcel::unpacked(&store).unwrap();
-        assert_eq!((&again.rows, &again.refused), (&parcel.rows, &parcel.refused));
+        assert_eq!((&again.rows, &again.refused, &again.closed), (&parcel.rows, &parcel.refused, &parcel.closed));
+        store.commit(delivered(&store).unwrap()).unwrap();
+        let again = Parcel::unpacked(&store).unwrap();
+        assert_eq!((again.rows, again.refused, again.closed), (vec![], vec![], vec![batch(7..9)]));
         // The next one takes its place.
-        let next = Parcel { rows: vec![batch(5..6)], refused: vec![] };
+        let next = Parcel { rows: vec![batch(5..6)], ..Parcel::default() };
         store.commit(next.packed(&store).unwrap()).unwrap();
         let again = Parcel::unpacked(&store).unwrap();
-        assert_eq!((again.rows, again.refused), (next.rows, vec![]));
+        assert_eq!((again.rows, again.refused, again.closed), (next.rows, vec![], vec![]));
         store.commit(removed(&store).unwrap()).unwrap();
         assert!(Parcel::unpacked(&store).unwrap().is_empty());
     }

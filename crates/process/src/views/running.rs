@@ -54,8 +54,6 @@ impl Output {
 struct Kept {
     checkpoints: Checkpoints,
     outbox: Outbox,
-    /// Whether windows are shown that no checkpoint has yet.
-    shown: bool,
 }
 
 /// A dataflow at work.
@@ -82,9 +80,9 @@ impl Running {
         let Some(view) = self.output.view().map(Arc::clone) else { return Ok(Restored::Nothing) };
         let (checkpoints, restored) = Checkpoints::open(&self.shared, &view, &mut self.flow, &mut self.inputs)?;
         if restored == Restored::Yes {
-            checkpoints.deliver_again(&self.shared, &outbox).await?;
+            checkpoints.deliver_again(&self.shared, &mut self.flow, &outbox).await?;
         }
-        self.kept = Some(Kept { checkpoints, outbox, shown: false });
+        self.kept = Some(Kept { checkpoints, outbox });
         Ok(restored)
     }
 
@@ -314,13 +312,16 @@ impl Running {
         if let Some(kept) = &mut self.kept {
             kept.outbox.set_aside(output.refused);
             kept.outbox.set_aside(output.late);
-            // Which rows are late depends on how they were taken, which another life of the view does not repeat: what
-            // was shown of a window has to stay.
-            kept.shown |= self.flow.closes() && output.delta.num_rows() > 0;
         }
         match &self.output {
             Output::View { shown: false, .. } | Output::Listener { shown: false, .. } => {
                 self.flow.answer().apply(&output.delta)?;
+            }
+            Output::View { shown: true, .. } if self.closes_now(&output.delta) => {
+                let sources = self.sources();
+                if let Some(kept) = &mut self.kept {
+                    kept.outbox.close(output.delta, sources);
+                }
             }
             Output::View { view, shown: true } => {
                 view.change(&output.delta, self.sources(), self.shared.options.clock.now_us())?;
@@ -335,9 +336,15 @@ impl Running {
         Ok(())
     }
 
+    /// Whether a delta has closed windows, or comes behind such: they are shown when they are committed.
+    fn closes_now(&self, delta: &RecordBatch) -> bool {
+        let wait = self.kept.as_ref().is_some_and(|kept| kept.outbox.has_closed());
+        self.flow.closes() && (delta.num_rows() > 0 || wait)
+    }
+
     /// Sees to what steps gave beside an answer: commits it and delivers it. What a stream reports as read is in it.
     pub(super) async fn settle(&mut self) -> Outcome<()> {
-        let waits = self.kept.as_ref().is_some_and(|kept| !kept.outbox.is_empty() || kept.shown);
+        let waits = self.kept.as_ref().is_some_and(|kept| !kept.outbox.is_empty());
         if waits {
             self.save().await?;
         }
@@ -354,15 +361,14 @@ impl Running {
 
     /// Writes a checkpoint, unless nothing came since the last one.
     pub(super) async fn save(&mut self) -> Outcome<()> {
-        let Some(Kept { checkpoints, outbox, shown }) = &mut self.kept else { return Ok(()) };
-        *shown = false;
+        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
         self.shared.faults.reach(FaultPoint::OutboxGathered)?;
         Ok(checkpoints.save(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
     }
 
     /// Writes a checkpoint if the last one is old.
     pub(super) async fn save_if_due(&mut self) -> Outcome<()> {
-        let Some(Kept { checkpoints, outbox, .. }) = &mut self.kept else { return Ok(()) };
+        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
         Ok(checkpoints.save_if_due(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
     }
 

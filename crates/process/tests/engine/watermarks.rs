@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use millstream_catalog::ObjectName;
-use millstream_process::Rows;
+use millstream_process::{FaultPoint, Rows};
 
 use crate::harness::Node;
 
@@ -170,4 +170,96 @@ async fn what_never_closes_is_refused_at_create() {
     let shown =
         node.ask(&format!("EXPLAIN CREATE MATERIALIZED VIEW w AS {BY_TEN} EMIT ON WINDOW CLOSE")).await.unwrap();
     assert!(shown.contains("by window_end, until the watermark passes"), "{shown}");
+}
+
+/// Waits until a view has this status.
+async fn until_status(node: &Node, status: &str) {
+    let sql = format!("SELECT count(*) FROM system.views WHERE status = '{status}'");
+    while node.number(&sql).await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_at_any_point_shows_each_window_once_and_as_it_was() {
+    for point in [FaultPoint::OutboxGathered, FaultPoint::OutboxCommitted, FaultPoint::OutboxDelivered] {
+        for made in ["MATERIALIZED VIEW", "STREAM"] {
+            let node = Node::start().await;
+            create(&node, "e", 1).await;
+            node.ask(&format!("CREATE {made} w AS {BY_TEN} EMIT ON WINDOW CLOSE")).await.unwrap();
+            send(&node, "e", &[("a", 1), ("a", 17)]).await;
+            assert_eq!(closed(&node, "w").await, "10:1", "{made} at {point:?}");
+            node.engine.faults().fail_at(Some(point));
+            // 3 is late, and the window of 20 closes.
+            send(&node, "e", &[("a", 12), ("a", 3), ("a", 26)]).await;
+            until_status(&node, "failed").await;
+            let node = node.restart().await;
+            assert_eq!(closed(&node, "w").await, "10:1 20:2", "{made} at {point:?}");
+            send(&node, "e", &[("a", 36)]).await;
+            assert_eq!(closed(&node, "w").await, "10:1 20:2 30:1", "{made} at {point:?}");
+            assert_eq!(node.number("SELECT count(*) FROM system.quarantine").await, 1, "{made} at {point:?}");
+            let node = node.restart().await;
+            assert_eq!(closed(&node, "w").await, "10:1 20:2 30:1", "{made} at {point:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_that_were_seen_stay_though_more_rows_come_while_the_node_is_down() {
+    let node = Node::start().await;
+    create(&node, "e", 1).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW w AS {BY_TEN} EMIT ON WINDOW CLOSE")).await.unwrap();
+    for second in 0..30 {
+        send(&node, "e", &[("a", second), ("a", (second - 5).max(0)), ("a", (second - 7).max(0))]).await;
+    }
+    let seen = closed(&node, "w").await;
+    let late = node.number("SELECT late_rows FROM system.views").await;
+    let node = node.restart().await;
+    assert_eq!(closed(&node, "w").await, seen);
+    assert_eq!(node.number("SELECT count(*) FROM system.quarantine").await, late);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_closed_windows_can_be_grouped_again() {
+    let node = Node::start().await;
+    create(&node, "e", 1).await;
+    let tens = format!("CREATE STREAM w (WATERMARK FOR window_end AS window_end) AS {BY_TEN} EMIT ON WINDOW CLOSE");
+    node.ask(&tens).await.unwrap();
+    node.ask(
+        "CREATE MATERIALIZED VIEW c AS SELECT minute AS window_end, n FROM \
+         (SELECT date_trunc('minute', window_end) AS minute, sum(n) AS n FROM w GROUP BY 1) q EMIT ON WINDOW CLOSE",
+    )
+    .await
+    .unwrap();
+    for second in 0..90 {
+        send(&node, "e", &[("a", second * 2)]).await;
+    }
+    assert_eq!(closed(&node, "w").await.split(' ').count(), 17);
+    assert_eq!(closed(&node, "c").await, "0:25 60:30");
+    let node = node.restart().await;
+    assert_eq!(closed(&node, "c").await, "0:25 60:30");
+    assert_eq!(node.number("SELECT sum(late_rows) FROM system.views").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_and_bounded_joins_close() {
+    let node = Node::start().await;
+    create(&node, "e", 2).await;
+    create(&node, "f", 1).await;
+    let idle = "WITH (idle_timeout = '1 s')";
+    let session = "SELECT window_end, count(*) AS n FROM SESSION(e PARTITION BY k, ts, INTERVAL '3' SECOND) GROUP BY k, window_end";
+    node.ask(&format!("CREATE MATERIALIZED VIEW w {idle} AS {session} EMIT ON WINDOW CLOSE")).await.unwrap();
+    let join = "SELECT e.ts AS window_end, coalesce(f.a, -1) AS n FROM e LEFT JOIN f ON e.k = f.k \
+                AND f.ts BETWEEN e.ts AND e.ts + INTERVAL '10' SECOND";
+    node.ask(&format!("CREATE STREAM j {idle} AS {join} EMIT ON WINDOW CLOSE")).await.unwrap();
+    send(&node, "e", &[("a", 1), ("a", 2), ("b", 3)]).await;
+    send(&node, "f", &[("a", 11)]).await;
+    let node = node.restart().await;
+    send(&node, "e", &[("a", 30), ("b", 30)]).await;
+    send(&node, "f", &[("b", 15), ("b", 40)]).await;
+    node.ask("FLUSH").await.unwrap();
+    node.clock.advance_ms(1_000);
+    send(&node, "e", &[("a", 31), ("b", 31)]).await;
+    until_closed(&node, "w", "5:2 6:1").await;
+    until_closed(&node, "j", "1:11 2:11 3:-1").await;
 }

@@ -30,6 +30,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::Dataflow;
@@ -64,6 +65,8 @@ pub(super) struct Progress {
     within_step: bool,
     /// How many changes of rows of the answer steps have given.
     given: u64,
+    /// Of these, how many the caller keeps from the answer.
+    withheld: u64,
     /// Whether what steps give goes elsewhere than to the answer.
     gives_away: bool,
 }
@@ -98,6 +101,18 @@ impl Dataflow {
     /// What keys begin with that the caller has in the store.
     pub const CALLERS_KEYS: &'static [u8] = b"o";
 
+    /// Says that the last so many rows that steps gave are not to be in the answer yet: the caller has them in the
+    /// checkpoint beside it.
+    pub fn withhold(&mut self, rows: usize) {
+        self.progress.withheld = rows as u64;
+    }
+
+    /// Changes the answer of a restored checkpoint by what was withheld from it.
+    pub fn apply_withheld(&mut self, delta: &RecordBatch) -> Result<()> {
+        self.progress.given += delta.num_rows() as u64;
+        self.answer.apply(delta)
+    }
+
     /// Writes what changed since the last checkpoint, and `meta`, in one commit. What steps gave must have been applied
     /// to the answer. Readers of the answer do not wait. It is always the same store; after an error the checkpoint may
     /// be tried again. [`StateStore::sync`] is the caller's to call.
@@ -117,7 +132,7 @@ impl Dataflow {
         if self.progress.within_step {
             return Err(state("a step failed or was given up in the middle; restore the last checkpoint"));
         }
-        if self.answer.applied.load(Ordering::Relaxed) != self.progress.given {
+        if self.answer.applied.load(Ordering::Relaxed) + self.progress.withheld != self.progress.given {
             return Err(state("a step's delta was not applied to the answer; apply it first"));
         }
         if !self.memory.goes_to(store) {
