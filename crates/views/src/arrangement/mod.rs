@@ -233,6 +233,21 @@ impl Arrangement {
         self.compact_if_due()
     }
 
+    /// Takes away rows that were found under these keys, one key for each.
+    pub(crate) fn remove_found<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>, rows: &[u32]) -> Result<()> {
+        debug_assert!(self.contents.is_none(), "rows go by their number");
+        for (key, row) in self.prints(keys).iter().zip(rows) {
+            self.dies(*row);
+            let newest = if self.goes == Goes::ByKey { Some(NO_ROW) } else { self.chains.unlink(*row) };
+            match newest {
+                None => {}
+                Some(NO_ROW) => _ = self.index.remove(key),
+                Some(newest) => _ = self.index.put(key, newest),
+            }
+        }
+        self.compact_if_due()
+    }
+
     /// Takes away, and gives, every row of which a timestamp is below a value in its own unit.
     pub(crate) fn take_below(&mut self, of: TimeOf, at: i64) -> Result<RecordBatch> {
         let mut below: Vec<u32> = Vec::new();

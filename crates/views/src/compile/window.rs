@@ -2,52 +2,61 @@
 
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunctionParams};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Limit, LogicalPlan, Operator, Sort, Window};
+use datafusion::scalar::ScalarValue;
 
 use super::linear::listed;
 use super::{Compiler, Part, Sealed, Times, event_time, linear};
 use crate::fragment::Fragment;
 use crate::key::Key;
-use crate::node::{Keyed, KeyedInput};
+use crate::node::{Keyed, KeyedInput, Node, Place, Places, Ranked};
 use crate::{Error, Result};
 
 impl Compiler<'_> {
     /// A filter over window functions: rows beyond the first places of their partition are not kept where that is all
     /// that is asked for.
     pub(super) async fn window_filtered(&mut self, filter: &Filter, window: &Window) -> Result<Part> {
-        let part = self.window(window, first_places(&filter.predicate, window)).await?;
+        let part = self.window(window, FirstPlaces::of(&filter.predicate, window)).await?;
         linear::filter(part, filter.predicate.clone())
     }
 
-    /// Window functions. `first`: a bound on places that rows above are filtered by; where rows only come, one that
-    /// falls behind it never comes back.
-    pub(super) async fn window(&mut self, window: &Window, first: Option<Expr>) -> Result<Part> {
+    /// Window functions. `first`: the places that rows above are filtered by.
+    pub(super) async fn window(&mut self, window: &Window, first: Option<FirstPlaces>) -> Result<Part> {
         if let Some(sessions) = self.session(window).await? {
             return Ok(sessions);
         }
         let partition = common_partition(window)?;
         let part = self.compile(&window.input).await?;
-        let (part, keys) = self.with_columns(part, &partition)?;
+        // Where rows only come, one that falls behind the last place never comes back.
+        let first = first.filter(|_| part.grows);
+        let (mut part, keys) = self.with_columns(part, &partition)?;
+        let mut order = Vec::new();
+        if let Some(first) = &first {
+            let exprs: Vec<Expr> = first.order.iter().map(|sort| sort.expr.clone()).collect();
+            (part, order) = self.with_columns(part, &exprs)?;
+        }
         let part_key = part.key.clone();
         let input = self.seal(part).await?;
         let slot = self.slot(Arc::clone(&input.schema));
         let over_slot = Window::try_new(window.window_expr.clone(), Arc::new(slot.plan()))?;
         let schema = Arc::clone(&over_slot.schema);
-        let mut plan = LogicalPlan::Window(over_slot);
-        let first = first.filter(|_| input.grows);
-        let prune = first.is_some().then(|| input.schema.fields().len());
-        if let Some(first) = first {
-            plan = LogicalPlan::Filter(Filter::try_new(first, Arc::new(plan))?);
-        }
-        let fragment = Fragment::plan(&plan, vec![slot.cell], self.state).await?;
         let arrow = Arc::new(schema.as_arrow().clone());
-        let output_key = Key::of_columns(&arrow, &keys)?;
         let label = listed(&window.window_expr);
         let expiry = self.expiry(&event_time::of_key(&input.times, &keys))?;
         let times = keys.iter().filter_map(|c| Some((*c, input.times.get(c)?.clone()))).collect();
-        let node = Keyed::new(label, fragment, vec![KeyedInput::new(input, keys)?], arrow, output_key, prune)?;
-        let node = Box::new(node.expiring(expiry));
+        let node: Box<dyn Node> = match first {
+            Some(first) => Box::new(Ranked::new(label, input, &keys, first.places(&order), arrow, expiry)?),
+            None => {
+                let fragment = Fragment::plan(&LogicalPlan::Window(over_slot), vec![slot.cell], self.state).await?;
+                let output_key = Key::of_columns(&arrow, &keys)?;
+                let input = KeyedInput::new(input, keys)?;
+                Box::new(Keyed::new(label, fragment, vec![input], arrow, output_key, None)?.expiring(expiry))
+            }
+        };
         let part = self.part_of(Sealed { node, schema: Arc::clone(&schema), grows: false, key: part_key, times })?;
         if schema.fields().len() == window.schema.fields().len() {
             return Ok(part);
@@ -94,38 +103,73 @@ impl Compiler<'_> {
     }
 }
 
-/// The part of a predicate that bounds the place of a row in its partition, if the functions tell places alone: those
-/// of the rows before a row don't depend on it.
-fn first_places(predicate: &Expr, window: &Window) -> Option<Expr> {
-    let mut orders = window.window_expr.iter().map(|expr| match unaliased(expr) {
-        Expr::WindowFunction(f) if ["row_number", "rank", "dense_rank"].contains(&f.fun.name()) => {
-            Some((&f.params.partition_by, &f.params.order_by, &f.params.filter))
+/// Places in a partition, and a bound on one of them.
+pub(super) struct FirstPlaces {
+    columns: Vec<Place>,
+    last: (usize, u64),
+    order: Vec<SortExpr>,
+}
+
+impl FirstPlaces {
+    /// What a predicate asks for, if the functions tell places alone: those of the rows before a row don't depend on
+    /// the rows behind it.
+    fn of(predicate: &Expr, window: &Window) -> Option<Self> {
+        let places = window.window_expr.iter().map(place).collect::<Option<Vec<_>>>()?;
+        let (_, first) = places.first()?;
+        let same = |function: &WindowFunctionParams| {
+            function.partition_by == first.partition_by && function.order_by == first.order_by
+        };
+        if first.order_by.is_empty() || !places.iter().all(|(_, function)| same(function)) {
+            return None;
         }
-        _ => None,
-    });
-    let first = orders.next()??;
-    if first.2.is_some() || !orders.all(|order| order == Some(first)) {
-        return None;
+        let from = window.input.schema().fields().len();
+        let column = |expr: &Expr| match expr {
+            Expr::Column(column) => window.schema.index_of_column(column).ok()?.checked_sub(from),
+            _ => None,
+        };
+        let last = split_conjunction(predicate).into_iter().find_map(|part| {
+            let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { return None };
+            let (column, op, bound) = match (column(left), column(right)) {
+                (Some(column), None) => (column, *op, right),
+                (None, Some(column)) => (column, op.swap()?, left),
+                _ => return None,
+            };
+            let bound = whole_number(bound)?;
+            let last = match op {
+                Operator::Lt => bound.checked_sub(1)?,
+                Operator::LtEq | Operator::Eq => bound,
+                _ => return None,
+            };
+            (last > 0).then_some((column, last))
+        })?;
+        Some(Self { columns: places.iter().map(|(place, _)| *place).collect(), last, order: first.order_by.clone() })
     }
-    let from = window.input.schema().fields().len();
-    let is_place = |expr: &Expr| match expr {
-        Expr::Column(column) => window.schema.index_of_column(column).is_ok_and(|i| i >= from),
-        _ => false,
+
+    /// With the order in these columns.
+    fn places(self, order: &[usize]) -> Places {
+        let options = |sort: &SortExpr| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+        let order = order.iter().zip(&self.order).map(|(column, sort)| (*column, options(sort))).collect();
+        Places { columns: self.columns, last: self.last, order }
+    }
+}
+
+fn place(expr: &Expr) -> Option<(Place, &WindowFunctionParams)> {
+    let Expr::WindowFunction(function) = unaliased(expr) else { return None };
+    let place = match function.fun.name() {
+        "row_number" => Place::RowNumber,
+        "rank" => Place::Rank,
+        "dense_rank" => Place::DenseRank,
+        _ => return None,
     };
-    split_conjunction(predicate).into_iter().find_map(|part| {
-        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = part else { return None };
-        let (place, op, bound) = match (left.as_ref(), right.as_ref()) {
-            (place, bound @ Expr::Literal(..)) if is_place(place) => (place, *op, bound),
-            (bound @ Expr::Literal(..), place) if is_place(place) => (place, op.swap()?, bound),
-            _ => return None,
-        };
-        let op = match op {
-            Operator::Lt | Operator::LtEq => op,
-            Operator::Eq => Operator::LtEq,
-            _ => return None,
-        };
-        Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(place.clone()), op, Box::new(bound.clone()))))
-    })
+    function.params.filter.is_none().then_some((place, &function.params))
+}
+
+fn whole_number(expr: &Expr) -> Option<u64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    match value.cast_to(&DataType::UInt64).ok()? {
+        ScalarValue::UInt64(Some(number)) if value.data_type().is_integer() => Some(number),
+        _ => None,
+    }
 }
 
 fn unordered() -> Error {

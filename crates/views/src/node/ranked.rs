@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use hashbrown::HashMap;
 
 use super::{Description, Expiry, Node, Turn};
+use crate::Result;
 use crate::arrangement::{Arrangement, Found, Goes};
 use crate::compile::Sealed;
 use crate::delta::{conform, repeated, taken, weighted, weighted_schema};
 use crate::key::{EncodedRows, Key};
-use crate::Result;
 
 /// How places are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
