@@ -6,6 +6,7 @@ use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::utils::normalize_float_zero;
+use hashbrown::HashMap;
 
 use crate::{Error, Result};
 
@@ -51,6 +52,19 @@ impl EncodedRows {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// A number for each different row, in the order in which they are first seen: by row, and where each was first.
+    pub(crate) fn numbered(&self) -> (Vec<u32>, Vec<usize>) {
+        let mut known: HashMap<&[u8], u32> = HashMap::with_capacity(self.len);
+        let mut firsts = Vec::new();
+        let numbers = (0..self.len).map(|i| {
+            *known.entry(self.row(i)).or_insert_with(|| {
+                firsts.push(i);
+                (firsts.len() - 1) as u32
+            })
+        });
+        (numbers.collect(), firsts)
     }
 
     pub(crate) fn row(&self, i: usize) -> &[u8] {

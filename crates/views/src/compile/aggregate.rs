@@ -24,6 +24,9 @@ impl Compiler<'_> {
             let union = grouping_sets_apart(aggregate, sets)?;
             return self.compile(&union).await;
         }
+        if let Some(part) = self.by_session(aggregate).await? {
+            return Ok(part);
+        }
         let part = self.compile(&aggregate.input).await?;
         if let Some(sums) = sums(aggregate, part.plan.schema(), part.grows) {
             return self.summed(part, aggregate, sums).await;

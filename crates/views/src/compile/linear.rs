@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, SubqueryAlias, Union, Unnest};
 
@@ -118,6 +119,17 @@ pub(super) fn union(parts: Vec<Part>, union: &Union) -> Result<Part> {
         union.inputs = inputs;
     }
     Ok(all)
+}
+
+/// The expressions with what each column is made of in its place.
+pub(super) fn replaced(exprs: Vec<Expr>, schema: &DFSchema, of: &dyn Fn(usize) -> Expr) -> Option<Vec<Expr>> {
+    let replace = |expr: Expr| {
+        expr.transform_up(|expr| match &expr {
+            Expr::Column(column) => Ok(Transformed::yes(of(schema.index_of_column(column)?))),
+            _ => Ok(Transformed::no(expr)),
+        })
+    };
+    exprs.into_iter().map(|expr| Some(replace(expr).ok()?.data)).collect()
 }
 
 /// Expressions as a reader would write them, shortened.

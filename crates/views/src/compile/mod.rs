@@ -11,6 +11,7 @@ mod join;
 mod linear;
 pub(crate) mod refuse;
 mod session;
+mod sessions;
 mod source;
 pub(crate) mod stable;
 mod summed;
@@ -149,10 +150,16 @@ impl<'a> Compiler<'a> {
                 linear::project(part, &projection.expr, &projection.input)
             }
             LogicalPlan::Filter(filter) => {
-                if let LogicalPlan::Window(window) = filter.input.as_ref() {
-                    return self.window_filtered(filter, window).await;
-                }
-                let part = self.compile(&filter.input).await?;
+                let part = match filter.input.as_ref() {
+                    LogicalPlan::Window(window) => self.first_places(&filter.predicate, window, None).await?,
+                    LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                        LogicalPlan::Window(window) => {
+                            self.first_places(&filter.predicate, window, Some(projection)).await?
+                        }
+                        _ => self.compile(&filter.input).await?,
+                    },
+                    _ => self.compile(&filter.input).await?,
+                };
                 linear::filter(part, filter.predicate.clone())
             }
             LogicalPlan::SubqueryAlias(alias) => {

@@ -19,15 +19,15 @@ const FIRST: &str = "__session_first";
 const LAST: &str = "__session_last";
 
 /// The plan of SESSION, taken apart.
-struct Sessions<'p> {
-    input: &'p Arc<LogicalPlan>,
-    params: &'p WindowFunctionParams,
-    gap: i64,
+pub(super) struct Sessions<'p> {
+    pub(super) input: &'p Arc<LogicalPlan>,
+    pub(super) params: &'p WindowFunctionParams,
+    pub(super) gap: i64,
 }
 
 impl<'p> Sessions<'p> {
     /// `window` is the upper one of the two that SESSION is made of.
-    fn of(window: &'p Window) -> Option<Self> {
+    pub(super) fn of(window: &'p Window) -> Option<Self> {
         let LogicalPlan::Projection(projection) = window.input.as_ref() else { return None };
         let LogicalPlan::Window(lower) = projection.input.as_ref() else { return None };
         let names = |expr: &&Expr| matches!(expr, Expr::Alias(alias) if alias.name == FIRST || alias.name == LAST);

@@ -6,7 +6,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunctionParams};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Limit, LogicalPlan, Operator, Sort, Window};
+use datafusion::logical_expr::{BinaryExpr, Expr, Limit, LogicalPlan, Operator, Projection, Sort, Window};
 use datafusion::scalar::ScalarValue;
 
 use super::linear::listed;
@@ -17,11 +17,22 @@ use crate::node::{Keyed, KeyedInput, Node, Place, Places, Ranked};
 use crate::{Error, Result};
 
 impl Compiler<'_> {
-    /// A filter over window functions: rows beyond the first places of their partition are not kept where that is all
-    /// that is asked for.
-    pub(super) async fn window_filtered(&mut self, filter: &Filter, window: &Window) -> Result<Part> {
-        let part = self.window(window, FirstPlaces::of(&filter.predicate, window)).await?;
-        linear::filter(part, filter.predicate.clone())
+    /// Window functions below a filter, with a projection between or without: rows beyond the first places of their
+    /// partition are not kept where that is all that is asked for.
+    pub(super) async fn first_places(
+        &mut self,
+        predicate: &Expr,
+        window: &Window,
+        between: Option<&Projection>,
+    ) -> Result<Part> {
+        let Some(projection) = between else {
+            return self.window(window, FirstPlaces::of(predicate, window)).await;
+        };
+        let of = |i: usize| projection.expr[i].clone().unalias();
+        let predicate = linear::replaced(vec![predicate.clone()], &projection.schema, &of);
+        let first = predicate.and_then(|predicate| FirstPlaces::of(&predicate[0], window));
+        let part = self.window(window, first).await?;
+        linear::project(part, &projection.expr, &projection.input)
     }
 
     /// Window functions. `first`: the places that rows above are filtered by.

@@ -13,6 +13,7 @@ mod ranked;
 mod rows;
 mod salvage;
 mod session;
+mod session_groups;
 mod source;
 mod summed;
 
@@ -35,6 +36,7 @@ pub(crate) use merge::Merge;
 pub(crate) use ranked::{Place, Places, Ranked};
 pub(crate) use rows::as_json;
 pub(crate) use session::{Session, Span};
+pub(crate) use session_groups::{SESSION_START, SessionColumn, SessionGroups, SessionPlan};
 pub(crate) use source::Source;
 pub(crate) use summed::{DistinctValues, Summed};
 

@@ -11,7 +11,6 @@ use arrow::compute::{SortOptions, concat_batches};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use async_trait::async_trait;
-use hashbrown::HashMap;
 
 use super::{Description, Expiry, Node, Turn};
 use crate::Result;
@@ -104,7 +103,7 @@ impl Ranked {
             return Ok(vec![]);
         }
         let keys = self.kept.key().encode(&new)?;
-        let (numbers, firsts) = numbered(&keys);
+        let (numbers, firsts) = keys.numbered();
         let found = self.kept.find_keys(firsts.iter().map(|i| keys.row(*i)));
         let old = self.kept.gather(&found.rows)?;
         let (goes, comes) = self.compared(&old, &new, &found, &numbers)?;
@@ -245,19 +244,6 @@ fn prefix(bytes: &[u8]) -> u64 {
     let len = bytes.len().min(8);
     first[..len].copy_from_slice(&bytes[..len]);
     u64::from_be_bytes(first)
-}
-
-/// A number for each different key, in the order in which they are first seen: by row, and where each was first.
-fn numbered(keys: &EncodedRows) -> (Vec<u32>, Vec<usize>) {
-    let mut known: HashMap<&[u8], u32> = HashMap::with_capacity(keys.len());
-    let mut firsts = Vec::new();
-    let numbers = (0..keys.len()).map(|i| {
-        *known.entry(keys.row(i)).or_insert_with(|| {
-            firsts.push(i);
-            (firsts.len() - 1) as u32
-        })
-    });
-    (numbers.collect(), firsts)
 }
 
 #[async_trait]

@@ -43,6 +43,13 @@ pub(crate) const QUERIES: &[&str] = &[
     "SELECT k, t, grouping(k, t), count(*) FROM c GROUP BY CUBE (k, t)",
     "SELECT n, count(*) FROM (SELECT k, count(*) AS n FROM s GROUP BY k) GROUP BY n",
     "SELECT max(n), sum(n) FROM (SELECT t, count(*) AS n FROM c GROUP BY t)",
+    // Sessions.
+    "SELECT k, window_start, window_end, count(*), sum(a), avg(x), min(t), count(t) FILTER (WHERE flag) FROM SESSION(s \
+     PARTITION BY k, ts, INTERVAL '20' SECOND) GROUP BY k, window_start, window_end",
+    "SELECT window_end, max(a) AS m FROM SESSION(s, ts, INTERVAL '3' SECOND) GROUP BY window_end",
+    "SELECT k, t, window_start, window_end - window_start AS length FROM SESSION(s PARTITION BY t, k, ts, INTERVAL '1' \
+     MINUTE) GROUP BY k, t, window_start, window_end",
+    "SELECT k, window_start, count(*) FROM SESSION(c PARTITION BY k, ts, INTERVAL '20' SECOND) GROUP BY k, window_start",
     // Distinct.
     "SELECT DISTINCT k, flag FROM s",
     "SELECT DISTINCT k, flag FROM c",

@@ -8,6 +8,7 @@ mod fixed;
 mod grammar;
 mod history;
 mod memory;
+mod nodes;
 mod outcome;
 mod random;
 mod refused;

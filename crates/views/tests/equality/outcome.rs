@@ -8,6 +8,7 @@ use arrow::compute::take_record_batch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::FutureExt;
 use millstream_views::{Dataflow, Error, MemoryStore, StateStore, StepOutput};
@@ -33,7 +34,14 @@ fn context() -> SessionContext {
 }
 
 fn threads(n: usize) -> SessionContext {
-    SessionContext::new_with_config(SessionConfig::new().with_target_partitions(n))
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(n));
+    millstream_windows::register(&context).unwrap();
+    context
+}
+
+/// The plan of a query, time windows and all.
+async fn plan(state: &SessionState, sql: &str) -> datafusion::error::Result<LogicalPlan> {
+    state.statement_to_plan(millstream_windows::parse(sql)?).await
 }
 
 fn fill(context: &SessionContext, table: usize, rows: RecordBatch) {
@@ -55,7 +63,7 @@ pub(crate) fn state() -> SessionState {
 }
 
 pub(crate) async fn compile_in(state: &SessionState, sql: &str) -> Result<Dataflow, Error> {
-    Dataflow::compile(state.create_logical_plan(sql).await?, state, &kind_of).await
+    Dataflow::compile(plan(state, sql).await?, state, &kind_of).await
 }
 
 /// The deltas of the tables that a dataflow reads.
@@ -99,7 +107,7 @@ pub(crate) async fn outcome(sql: &str, history: &History, points: &(dyn Fn(usize
 }
 
 async fn planned(context: &SessionContext, sql: &str) -> Result<(), String> {
-    let plan = context.state().create_logical_plan(sql).await.map_err(|e| e.to_string())?;
+    let plan = plan(&context.state(), sql).await.map_err(|e| e.to_string())?;
     context.state().create_physical_plan(&plan).await.map_err(|e| e.to_string())?;
     Ok(())
 }
@@ -199,7 +207,7 @@ async fn batch(
         }
         fill(context, table, rows);
     }
-    let answer = async { context.sql(sql).await?.collect().await };
+    let answer = async { context.execute_logical_plan(plan(&context.state(), sql).await?).await?.collect().await };
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
     let answer = answer.map_err(|_| "the engine panics".to_owned())?;
     Ok(texts(&answer.map_err(|e| e.to_string())?))
