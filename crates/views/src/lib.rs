@@ -5,22 +5,26 @@
 //!   SQL ── plan ──► compile ──► Dataflow
 //!                                │ step(deltas of the inputs) → delta of the answer
 //!                                │
-//!              nodes:  Source ─► Linear ─► Accumulate / Join / Keyed ─► Linear ─► answer
+//!              nodes:  Source ─► Linear ─► Summed / Join / Keyed … ─► Linear ─► answer
 //!                                             │
 //!                                        Arrangement (rows under a key)
 //! ```
 //!
 //! A delta is a list of record batches whose last column, [`WEIGHT`], says how often a row comes (+) or goes (−). There
-//! are four kinds of node, each run once per step:
+//! are these kinds of node, each run once per step:
 //!
 //! - *linear* (filter, projection, functions, unnest, union): the engine's own operators over the delta; the weight
 //!   goes along as one more column.
-//! - *accumulate* (aggregates over input that only grows): the engine's partial aggregation over the delta, merged into
-//!   the partial states kept for the groups it touches.
+//! - *summed* (count, sum, avg, DISTINCT, and min and max where rows only come): the engine's aggregation over the
+//!   delta, then columns of the touched groups merged one by one; rows that go are subtracted.
+//! - *accumulate* (other aggregates over input that only grows): the engine's partial aggregation over the delta, merged
+//!   by the engine into the partial states kept for the groups it touches.
+//! - *ranked* (first places of a partition) and *session groups* (aggregates by SESSION), where rows only come: they
+//!   keep what is shown, and a session its bounds and a few columns.
 //! - *join* (inner joins): what is new on one side meets what is kept of the other.
-//! - *keyed* (everything else: outer, semi and anti joins, window functions, top-N, aggregates whose input takes rows
-//!   back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out is
-//!   compared with what came out before.
+//! - *keyed* (everything else: outer, semi and anti joins, window functions, first rows and aggregates whose input takes
+//!   rows back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out
+//!   is compared with what came out before.
 //!
 //! A row that makes an expression fail is left out and told of ([`Refused`]), and everything goes on as if it were not
 //! there; of an outer join that is the row that the failing pair would be kept for.
