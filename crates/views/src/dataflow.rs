@@ -239,6 +239,10 @@ fn explain(node: &dyn Node, depth: usize, text: &mut String) {
     }
 }
 
+/// The optimizer's rule that counts distinct values in two levels of groups, of which the upper one takes rows back:
+/// distinct values have a node of their own.
+const TWO_LEVELS_FOR_DISTINCT: &str = "single_distinct_aggregation_to_group_by";
+
 /// The session's settings, with those that dataflows need: one thread per step, joins instead of subqueries, and no
 /// shortcuts that look at how many rows there are.
 fn suited(state: &SessionState) -> SessionState {
@@ -250,8 +254,10 @@ fn suited(state: &SessionState) -> SessionState {
     options.optimizer.enable_dynamic_filter_pushdown = false;
     // It would take the place of the session's own.
     options.catalog.create_default_catalog_and_schema = false;
+    let rules = state.optimizers().iter().filter(|rule| rule.name() != TWO_LEVELS_FOR_DISTINCT);
     SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
+        .with_optimizer_rules(rules.map(Arc::clone).collect())
         .with_execution_props(stable::named_anew(state.execution_props()))
         .build()
 }

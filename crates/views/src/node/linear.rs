@@ -46,7 +46,8 @@ impl Node for Linear {
     }
 
     fn describe(&self) -> Description {
-        Description { title: format!("Linear: {}", self.steps.join("; ")), state: vec![] }
+        let steps = if self.steps.is_empty() { "project columns".to_owned() } else { self.steps.join("; ") };
+        Description { title: format!("Linear: {steps}"), state: vec![] }
     }
 
     fn children(&self) -> Vec<&dyn Node> {

@@ -42,6 +42,7 @@ async fn counts_and_sums_of_rows_that_go_keep_no_rows() {
         ("SELECT k, count(*), sum(a), avg(a), count(DISTINCT t) FROM c GROUP BY k", true),
         ("SELECT k, sum(m), avg(k) FROM c GROUP BY k", true),
         ("SELECT DISTINCT k, t FROM c", true),
+        ("SELECT k, count(DISTINCT t), max(a), sum(x) FROM s GROUP BY k", true),
         ("SELECT k, max(a) FROM c GROUP BY k", false),
         ("SELECT k, sum(x) FROM c GROUP BY k", false),
     ] {
