@@ -104,8 +104,8 @@ pub struct ViewOptions {
     /// What happens to a row that makes an expression fail.
     pub on_error: OnError,
     /// A partition of an input in which nothing comes this long does not hold the watermark back, ms; `None` leaves it
-    /// to the node, [`ViewOptions::NEVER_MS`] is never.
-    #[serde(default)]
+    /// to the node, [`ViewOptions::NEVER_MS`] is never. Views of before it have no such field, nor those that leave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
 }
 
