@@ -97,9 +97,11 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
         let waits_from_us = now_us();
         running.redefined();
         tokio::select! {
+            biased;
             () = view.closing.cancelled() => break,
             () = redefined => {}
-            () = running.changed() => {
+            // What came behind a SUSPEND is not taken, though both woke the task.
+            () = running.changed(), if view.definition().state == ViewState::Running => {
                 let woken_us = now_us();
                 if woken_us - waits_from_us > IDLE_US {
                     view.is_up_to(woken_us);
