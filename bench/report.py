@@ -1,6 +1,7 @@
 """Owns the report: figures, their bars, and how both are printed and kept."""
 import json
 import os
+import pathlib
 import platform
 import re
 import statistics
@@ -33,7 +34,8 @@ class Report:
 
     def __init__(self, machine, when, options):
         self.machine, self.when = machine, when
-        self.options = {k: str(v) for k, v in options.items()}
+        # Where files lie on the machine is nobody else's business.
+        self.options = {k: str(v) for k, v in options.items() if not isinstance(v, pathlib.Path)}
         self.lines, self.raw = [], {}
 
     def add(self, name, values, unit, at_least=None, below=None, note=""):
