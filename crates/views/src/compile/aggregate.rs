@@ -44,14 +44,13 @@ impl Compiler<'_> {
         let Some(exec) = find_aggregate(&plan) else {
             return Err(Error::not_incremental("this aggregation", "the engine plans it in a form of its own"));
         };
-        let distinct = aggregate.aggr_expr.is_empty();
         let keys = exec.group_expr().output_exprs().len();
         let schema = Arc::clone(&aggregate.schema);
         let label = label(aggregate);
         let expiry = self.expiry(&times)?;
         let node = Accumulate::new(exec, slot.cell, input.node, Arc::new(schema.as_arrow().clone()), label, expiry)?;
         let key = Some((0..keys).collect());
-        self.part_of(Sealed { node: Box::new(node), schema, grows: distinct, key, times })
+        self.part_of(Sealed { node: Box::new(node), schema, grows: false, key, times })
     }
 
     /// The rows of each group, aggregated again when one of them changes.

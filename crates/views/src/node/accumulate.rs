@@ -36,8 +36,6 @@ pub(crate) struct Accumulate {
     output: SchemaRef,
     /// Whether there is a row even without input.
     global: bool,
-    /// Whether it only tells groups apart: then rows never change.
-    distinct: bool,
     expiry: Expiry,
 }
 
@@ -81,7 +79,6 @@ impl Accumulate {
             states: Arrangement::new(state_schema, key, Goes::ByKey)?,
             output: weighted_schema(&output),
             global: keys.is_empty(),
-            distinct: aggregates.is_empty(),
             expiry,
         })
     }
@@ -152,12 +149,11 @@ impl Node for Accumulate {
     }
 
     fn describe(&self) -> Description {
-        let kind = if self.distinct { "Distinct" } else { "Accumulate" };
         let names: Vec<String> =
             self.states.key().columns().iter().map(|c| self.states.schema().field(*c).name().clone()).collect();
         let key = if names.is_empty() { "one group".to_owned() } else { format!("by {}", names.join(", ")) };
         Description {
-            title: format!("{kind}: {}", self.label),
+            title: format!("Accumulate: {}", self.label),
             state: vec![format!("partial states, {key}{}", self.expiry.note())],
         }
     }
