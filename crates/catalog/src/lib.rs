@@ -9,6 +9,7 @@ pub mod fault;
 mod name;
 mod persist;
 mod stream;
+mod table;
 mod view;
 
 pub use column::{Check, Column, Watermark, quoted};
@@ -20,4 +21,5 @@ pub use stream::{
     Durability, HIDDEN_COLUMNS, INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN, Positions, REST_COLUMN, Stream,
     StreamId, StreamOptions,
 };
+pub use table::{CHANGE_COLUMN, FILES_COLUMN, Generated, PrimaryKey, ROW_COLUMN, TableSpec};
 pub use view::{Dependency, ObjectId, OnError, View, ViewId, ViewKind, ViewOptions, ViewState};

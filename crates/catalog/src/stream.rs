@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Check, Column, DataType, Error, ObjectName, Result, Watermark};
+use crate::{Check, Column, DataType, Error, ObjectName, Result, TableSpec, Watermark};
 
 /// The partition a row lies in; selectable by name.
 pub const PARTITION_COLUMN: &str = "_partition";
@@ -93,9 +93,17 @@ pub struct Stream {
     pub version: u32,
     /// When it was created, ms since 1970.
     pub created_at_ms: i64,
+    /// What makes it a table; `None` for a stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableSpec>,
 }
 
 impl Stream {
+    /// `table` or `stream`, for messages.
+    pub fn kind(&self) -> &'static str {
+        if self.table.is_some() { "table" } else { "stream" }
+    }
+
     /// The columns as Arrow fields: what producers send, the log keeps and `SELECT *` shows.
     pub fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(Column::to_field).collect::<Vec<_>>()))
@@ -118,7 +126,8 @@ impl Stream {
 
     /// Checks what can be checked without evaluating SQL: names, counts, references between the parts.
     pub fn validate(&self) -> Result<()> {
-        let invalid = |reason: String| Error::InvalidDefinition { object: format!("stream {}", self.name), reason };
+        let invalid =
+            |reason: String| Error::InvalidDefinition { object: format!("{} {}", self.kind(), self.name), reason };
         if self.columns.is_empty() {
             return Err(invalid("it has no columns; give at least one".into()));
         }

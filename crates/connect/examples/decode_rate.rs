@@ -73,6 +73,7 @@ fn events() -> Result<Stream, Box<dyn std::error::Error>> {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     })
 }
 

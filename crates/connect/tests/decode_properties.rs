@@ -21,6 +21,7 @@ fn stream(columns: Vec<Column>) -> Stream {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn stream() -> Stream {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     }
 }
 

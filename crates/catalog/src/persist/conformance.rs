@@ -21,6 +21,7 @@ pub(super) fn stream(name: &str) -> Stream {
         comment: None,
         version: 1,
         created_at_ms: 7,
+        table: None,
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn stream(columns: Vec<Column>) -> Stream {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     }
 }
 

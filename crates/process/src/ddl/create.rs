@@ -47,6 +47,7 @@ impl StreamDraft {
             comment: self.comment,
             version: 1,
             created_at_ms,
+            table: None,
         };
         stream.validate()?;
         Ok(stream)

@@ -515,6 +515,7 @@ mod there_and_back {
                 comment,
                 version: 1,
                 created_at_ms: 0,
+                table: None,
             }
         }
     }

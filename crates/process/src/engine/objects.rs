@@ -274,5 +274,6 @@ fn quarantine_definition(now_ms: i64) -> Result<Stream> {
         comment: Some("rows that were refused, with the reason and their original text".into()),
         version: 1,
         created_at_ms: now_ms,
+        table: None,
     })
 }

@@ -29,6 +29,7 @@ pub fn stream_of(columns: Vec<Column>) -> Stream {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     }
 }
 

@@ -72,6 +72,7 @@ fn check(columns: &[Column]) -> Result<()> {
         comment: None,
         version: 1,
         created_at_ms: 0,
+        table: None,
     };
     Ok(stream.validate()?)
 }

@@ -137,6 +137,7 @@ impl DerivedStreamDraft {
             comment: self.comment,
             version: 1,
             created_at_ms,
+            table: None,
         };
         view.validate()?;
         stream.validate()?;
