@@ -137,6 +137,33 @@ pub(crate) enum Action {
     Txn(Transaction),
 }
 
+/// The first line of a commit, as any writer has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CommitInfo {
+    /// When, ms since 1970.
+    pub timestamp: Option<i64>,
+    /// The operation.
+    pub operation: Option<String>,
+    /// What it was asked for.
+    #[serde(default)]
+    pub operation_parameters: Map<String, Value>,
+    /// What it did.
+    #[serde(default)]
+    pub operation_metrics: Map<String, Value>,
+}
+
+/// What a commit says about itself; nothing when it says nothing.
+pub(crate) fn parse_info(bytes: &[u8]) -> CommitInfo {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Line {
+        commit_info: Option<CommitInfo>,
+    }
+    let lines = serde_json::Deserializer::from_slice(bytes).into_iter::<Line>();
+    lines.map_while(Result::ok).find_map(|line| line.commit_info).unwrap_or_default()
+}
+
 /// One line of a commit; lines of other kinds come out empty.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -162,12 +189,46 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Action>, serde_json::Error> {
     Ok(actions)
 }
 
+/// What a commit says about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    /// The operation, in Delta's words: `WRITE`, `MERGE`, `OPTIMIZE`, ….
+    pub operation: String,
+    /// What it was asked for; values are text.
+    pub parameters: BTreeMap<String, String>,
+    /// What it did, where that is more than its actions say.
+    pub metrics: BTreeMap<String, u64>,
+    /// When, ms since 1970.
+    pub now_ms: i64,
+}
+
+impl About {
+    /// An operation without parameters.
+    pub fn new(operation: impl Into<String>, now_ms: i64) -> Self {
+        Self { operation: operation.into(), parameters: BTreeMap::new(), metrics: BTreeMap::new(), now_ms }
+    }
+
+    /// The same with a parameter.
+    pub fn with_parameter(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same with a number of what it did.
+    pub fn with_metric(mut self, name: &str, value: u64) -> Self {
+        self.metrics.insert(name.to_owned(), value);
+        self
+    }
+}
+
 /// A commit's bytes.
-pub(crate) fn format(operation: &str, actions: &[Action], now_ms: i64) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn format(about: &About, actions: &[Action]) -> Result<Bytes, serde_json::Error> {
+    let metrics: BTreeMap<&str, String> = about.metrics.iter().map(|(k, v)| (k.as_str(), v.to_string())).collect();
     let info = json!({"commitInfo": {
-        "timestamp": now_ms,
-        "operation": operation,
-        "operationParameters": {},
+        "timestamp": about.now_ms,
+        "operation": about.operation,
+        "operationParameters": about.parameters,
+        "operationMetrics": metrics,
         "engineInfo": concat!("millstream/", env!("CARGO_PKG_VERSION")),
     }});
     let mut text = info.to_string();

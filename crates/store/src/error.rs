@@ -38,6 +38,20 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The table was at no such version, or it cannot be read any more.
+    #[error("{what} of the Delta table at {table} cannot be read: {why}; versions {oldest} to {newest} can")]
+    NoVersion {
+        /// What was asked for.
+        what: String,
+        /// The table's URL.
+        table: String,
+        /// Why it is not there.
+        why: String,
+        /// The oldest version that can be read.
+        oldest: i64,
+        /// The newest one.
+        newest: i64,
+    },
     /// The table's schema or positions are not what the stream needs.
     #[error("the Delta table at {table} does not fit: {reason}")]
     Misfit {
@@ -51,7 +65,7 @@ pub enum Error {
 impl Fault for Error {
     fn code(&self) -> Code {
         match self {
-            Error::BadUrl { .. } => Code::InvalidRequest,
+            Error::BadUrl { .. } | Error::NoVersion { .. } => Code::InvalidRequest,
             Error::Delta { .. } | Error::Store { .. } => Code::IoError,
             Error::Misfit { .. } => Code::DataCorrupted,
         }

@@ -14,8 +14,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::{cast, col};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
 use deltalake_core::DeltaTable;
 
+use crate::provider::LakeProvider;
 use crate::table::{Inner, LakeSnapshot};
 
 type Result<T> = datafusion::error::Result<T>;
@@ -29,6 +31,8 @@ pub(crate) struct ForeignProvider {
     pub snapshot: Arc<LakeSnapshot>,
     /// What readers get.
     pub schema: SchemaRef,
+    /// Files that wait for their commit, which are read too.
+    pub staged: Option<LakeProvider>,
 }
 
 #[async_trait]
@@ -72,6 +76,10 @@ impl TableProvider for ForeignProvider {
                 Ok(ProjectionExpr { expr, alias: field.name().clone() })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Arc::new(ProjectionExec::try_new(casts, plan)?))
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(ProjectionExec::try_new(casts, plan)?);
+        match &self.staged {
+            Some(staged) => UnionExec::try_new(vec![plan, staged.scan(state, projection, filters, limit).await?]),
+            None => Ok(plan),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the reading of a table's Delta log: checkpoints, commits, and what was committed since.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::json::LineDelimitedWriter;
@@ -49,7 +50,14 @@ impl History {
 
     /// The newest state; its version is −1 when there is no table.
     pub async fn load(&self) -> Result<TableState> {
-        let listing = self.list().await?;
+        self.load_until(i64::MAX).await
+    }
+
+    /// The state at a version, or the newest when there is none that late.
+    pub async fn load_until(&self, last: i64) -> Result<TableState> {
+        let mut listing = self.list().await?;
+        listing.commits.retain(|&version| version <= last);
+        listing.checkpoints.retain(|&(version, _)| version <= last);
         let mut state = TableState::empty();
         if let Some((version, files)) = listing.checkpoints.last() {
             for file in files {
@@ -75,10 +83,40 @@ impl History {
     /// Takes in every commit after the state's version; says whether there was one.
     pub async fn catch_up(&self, state: &mut TableState) -> Result<bool> {
         let before = state.version;
-        while let Some(actions) = self.read_commit(state.version + 1).await? {
-            state.apply(state.version + 1, actions);
-        }
+        while self.step(state).await? {}
         Ok(state.version > before)
+    }
+
+    /// Takes in the commit after the state's version; says whether there is one.
+    pub async fn step(&self, state: &mut TableState) -> Result<bool> {
+        let Some(actions) = self.read_commit(state.version + 1).await? else { return Ok(false) };
+        state.apply(state.version + 1, actions);
+        Ok(true)
+    }
+
+    /// The versions whose commits are there, in order.
+    pub async fn commits(&self) -> Result<Vec<i64>> {
+        Ok(self.list().await?.commits)
+    }
+
+    /// The versions that the log can still tell of: those with all commits from the first, or from a checkpoint.
+    pub async fn readable(&self) -> Result<RangeInclusive<i64>> {
+        let listing = self.list().await?;
+        let last_checkpoint = listing.checkpoints.last().map(|&(version, _)| version);
+        let newest = listing.commits.last().copied().max(last_checkpoint).unwrap_or(-1);
+        let mut first_commit = newest + 1;
+        for &version in listing.commits.iter().rev().take_while(|&&version| version <= newest) {
+            if version + 1 != first_commit {
+                break;
+            }
+            first_commit = version;
+        }
+        let whole = |version: &i64| *version + 1 >= first_commit;
+        let oldest = match first_commit {
+            0 => Some(0),
+            _ => listing.checkpoints.iter().map(|&(version, _)| version).find(whole),
+        };
+        Ok(oldest.unwrap_or(newest)..=newest)
     }
 
     async fn read_commit(&self, version: i64) -> Result<Option<Vec<Action>>> {
@@ -89,7 +127,8 @@ impl History {
         Ok(Some(actions))
     }
 
-    async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
+    /// An object's bytes; `None` when it is not there.
+    pub async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
         let failed =
             |e: object_store::Error| Error::Store { action: "read", path: path.to_string(), source: Box::new(e) };
         match self.store.get(path).await {

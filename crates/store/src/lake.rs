@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 use uuid::Uuid;
 
-use crate::action::{Action, Metadata, Protocol};
+use crate::action::{About, Action, Metadata, Protocol};
 use crate::evolve::{OWNER_KEY, SchemaChange, owner, plan_schema};
 use crate::history::History;
 use crate::schema::{delta_field, has_timestamp_ntz};
@@ -142,7 +142,7 @@ impl Lake {
             Action::Protocol(Protocol::new(has_timestamp_ntz(schema.fields()))),
             Action::Metadata(Metadata::new(Uuid::new_v4().to_string(), fields, owner, now_ms)),
         ];
-        let bytes = crate::action::format("CREATE TABLE", &actions, now_ms)
+        let bytes = crate::action::format(&About::new("CREATE TABLE", now_ms), &actions)
             .map_err(|e| history.misfit(format!("its first commit cannot be written: {e}")))?;
         let path = history.commit_path(0);
         let put = self.store.put_opts(&path, bytes.into(), object_store::PutMode::Create.into()).await;

@@ -4,6 +4,7 @@
 //! SQL sessions or doors.
 
 mod action;
+mod change;
 mod error;
 mod evolve;
 pub mod fault_store;
@@ -15,15 +16,20 @@ mod maintain;
 mod merge;
 mod provider;
 mod schema;
+mod staged;
 mod state;
 mod stats;
 mod synced;
 mod table;
+mod versions;
 mod write;
 
+pub use change::RowChanges;
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
 pub use location::store_from_url;
 pub use maintain::MaintenanceReport;
+pub use staged::StagedFile;
 pub use synced::{Synced, SyncedLocal};
 pub use table::{LakeSnapshot, LakeTable};
+pub use versions::Commit;

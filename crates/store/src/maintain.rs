@@ -7,10 +7,12 @@ use std::time::Duration;
 use deltalake_core::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::Result;
-use crate::action::Action;
+use crate::action::{About, Action};
+use crate::history::History;
 use crate::lake::{LakeOptions, failed};
 use crate::merge::{MergeOrder, merge_plan, merge_session};
 use crate::state::{FileEntry, TableState};
@@ -49,7 +51,11 @@ impl LakeTable {
     /// Replaces files by fewer with the same rows.
     async fn merge(&self, files: Vec<Arc<FileEntry>>, now_ms: i64, report: &mut MaintenanceReport) -> Result<()> {
         let inner = &self.inner;
+        let _rewrite = inner.rewrite.lock().await;
         let snapshot = self.snapshot();
+        if !files.iter().all(|f| snapshot.state.files.contains_key(&f.add.path)) {
+            return Ok(());
+        }
         let (writer, _in_flight) = self.writer(&snapshot.state, now_ms)?;
         let session = merge_session(&inner.engine_url, &inner.history.store);
         let order = MergeOrder::of(&files);
@@ -72,7 +78,7 @@ impl LakeTable {
             actions.push(Action::Add(add));
         }
         let after = self
-            .commit("OPTIMIZE", now_ms, |state| {
+            .commit(About::new("OPTIMIZE", now_ms), |state| {
                 let there = files.iter().all(|f| state.files.contains_key(&f.add.path));
                 Ok(if there { Step::Write(actions.clone()) } else { Step::Done })
             })
@@ -106,22 +112,27 @@ impl LakeTable {
         Ok(())
     }
 
+    /// The data files in the table's folder, whether they are in the table or not.
+    pub(crate) async fn list_data_files(&self) -> Result<Vec<(String, ObjectMeta)>> {
+        let History { store, folder, .. } = &self.inner.history;
+        let listed: Vec<_> = store.list(Some(folder)).try_collect().await.map_err(failed("list", folder))?;
+        Ok(listed.into_iter().filter_map(|object| Some((data_file(&object.location, folder)?, object))).collect())
+    }
+
     /// Deletes data files that no state needs: replaced, or never committed, before `kept_since_ms`.
     async fn vacuum(&self, kept_since_ms: i64) -> Result<u64> {
         let inner = &self.inner;
         let folder = &inner.history.folder;
         // The order matters. A file in the list was announced before it; when it is not announced any more, it is in
         // the states that are looked at last, or its removal is.
-        let listed: Vec<_> =
-            inner.history.store.list(Some(folder)).try_collect().await.map_err(failed("list", folder))?;
+        let listed = self.list_data_files().await?;
         let in_flight = inner.in_flight.lock().clone();
         let newest = self.refresh().await?;
         let states = self.states_in_use();
         let doomed: Vec<Path> = listed
             .into_iter()
-            .filter_map(|object| {
-                let path = data_file(&object.location, folder)?;
-                let used = in_flight.contains(&path)
+            .filter_map(|(path, object)| {
+                let used = in_flight.contains_key(&path)
                     || newest.state.files.contains_key(&path)
                     || states.iter().any(|state| state.files.contains_key(&path));
                 let since = match newest.state.tombstones.get(&path) {

@@ -30,6 +30,7 @@ use object_store::path::Path;
 
 use crate::foreign::ForeignProvider;
 use crate::schema::reader_schema;
+use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState};
 use crate::table::{Inner, LakeSnapshot};
 use crate::write::{OWN_TAG, has_tag};
@@ -40,37 +41,79 @@ pub(crate) struct LakeProvider {
     table: Arc<Inner>,
     snapshot: Arc<LakeSnapshot>,
     schema: SchemaRef,
+    /// Files beside the snapshot's.
+    staged: Vec<Arc<FileEntry>>,
+    /// Keeps them from vacuum.
+    kept: Arc<Vec<StagedFile>>,
+    /// Whether the snapshot's files are read too.
+    with_snapshot: bool,
 }
 
 /// Rides on each file of a plan, so that vacuum sees that the snapshot is being read.
 #[derive(Debug)]
 struct Lease {
     _state: Arc<TableState>,
+    _kept: Arc<Vec<StagedFile>>,
 }
 
 impl LakeProvider {
     /// The provider that suits a snapshot's table.
-    pub fn of(table: &Arc<Inner>, snapshot: &Arc<LakeSnapshot>) -> crate::Result<Arc<dyn TableProvider>> {
+    pub fn of(
+        table: &Arc<Inner>,
+        snapshot: &Arc<LakeSnapshot>,
+        staged: Vec<StagedFile>,
+    ) -> crate::Result<Arc<dyn TableProvider>> {
         let state = &snapshot.state;
-        let Some(log_schema) = &state.log_schema else { return Err(table.history.misfit("it has no schema".into())) };
-        let (table, snapshot, schema) = (table.clone(), snapshot.clone(), reader_schema(log_schema));
         let plain = state.protocol.as_ref().is_none_or(|p| p.unreadable().is_none())
             && state.files.values().all(|f| f.add.deletion_vector.is_none());
-        Ok(match plain {
-            true => Arc::new(Self { table, snapshot, schema }),
-            false => Arc::new(ForeignProvider { table, snapshot, schema }),
-        })
+        let own = Self::new(table, snapshot, staged, plain)?;
+        if plain {
+            return Ok(Arc::new(own));
+        }
+        let (table, snapshot, schema) = (table.clone(), snapshot.clone(), own.schema.clone());
+        let staged = (!own.staged.is_empty()).then_some(own);
+        Ok(Arc::new(ForeignProvider { table, snapshot, schema, staged }))
+    }
+
+    /// A provider over staged files alone, in the snapshot's schema.
+    pub fn of_staged(
+        table: &Arc<Inner>,
+        snapshot: &Arc<LakeSnapshot>,
+        staged: Vec<StagedFile>,
+    ) -> crate::Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(Self::new(table, snapshot, staged, false)?))
+    }
+
+    fn new(
+        table: &Arc<Inner>,
+        snapshot: &Arc<LakeSnapshot>,
+        kept: Vec<StagedFile>,
+        with_snapshot: bool,
+    ) -> crate::Result<Self> {
+        let state = &snapshot.state;
+        let Some(log_schema) = &state.log_schema else { return Err(table.history.misfit("it has no schema".into())) };
+        let schema = reader_schema(log_schema);
+        let beside = kept.iter().filter(|f| !with_snapshot || !state.files.contains_key(f.path()));
+        let staged = beside.map(|f| Arc::new(FileEntry::new(f.add.clone()))).collect();
+        let (table, snapshot) = (table.clone(), snapshot.clone());
+        Ok(Self { table, snapshot, schema, staged, kept: Arc::new(kept), with_snapshot })
+    }
+
+    /// The files that are read.
+    fn entries(&self) -> Vec<&Arc<FileEntry>> {
+        let own = self.with_snapshot.then(|| self.snapshot.state.files.values());
+        own.into_iter().flatten().chain(&self.staged).collect()
     }
 
     /// The files that can hold rows for which all filters are true.
     fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
-        let entries: Vec<&Arc<FileEntry>> = self.snapshot.state.files.values().collect();
+        let entries = self.entries();
         let stats: Vec<Arc<Statistics>> = entries.iter().map(|e| self.statistics(e)).collect();
         let keep = match conjunction(filters.iter().cloned()) {
             Some(filter) if !entries.is_empty() => self.prune(state, filter, &stats)?,
             _ => vec![true; entries.len()],
         };
-        let lease = Arc::new(Lease { _state: self.snapshot.state.clone() });
+        let lease = Arc::new(Lease { _state: self.snapshot.state.clone(), _kept: self.kept.clone() });
         entries
             .into_iter()
             .zip(stats)
@@ -91,6 +134,10 @@ impl LakeProvider {
     /// The statistics of all files in one, worked out once per snapshot.
     fn all_statistics(&self) -> Result<Statistics> {
         let state = &self.snapshot.state;
+        if !self.staged.is_empty() || !self.with_snapshot {
+            let each = self.entries().into_iter().map(|e| self.statistics(e)).collect::<Vec<_>>();
+            return Statistics::try_merge_iter(each.iter().map(Arc::as_ref), &self.schema);
+        }
         if let Some(stats) = state.all_stats.get() {
             return Ok(stats.clone());
         }
@@ -163,7 +210,7 @@ impl TableProvider for LakeProvider {
             let projected = datafusion::common::project_schema(&self.schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
-        let statistics = if files.len() == self.snapshot.state.files.len() {
+        let statistics = if files.len() == self.entries().len() {
             self.all_statistics()?
         } else {
             Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), &self.schema)?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use millstream_catalog::LOGICAL_TYPE_KEY;
 use serde_json::{Map, Value, json};
@@ -110,6 +110,57 @@ pub(crate) fn delta_field(field: &FieldRef) -> Option<Value> {
         "nullable": field.is_nullable(),
         "metadata": metadata,
     }))
+}
+
+/// The Arrow field of the stream that a Delta field was made of; `None` for types that no stream has.
+pub(crate) fn log_field(delta: &Value) -> Option<Field> {
+    let logical = delta["metadata"][LOGICAL_TYPE_KEY].as_str();
+    let data_type = match logical {
+        Some("time") => DataType::Time64(TimeUnit::Microsecond),
+        Some("interval") => DataType::Interval(IntervalUnit::MonthDayNano),
+        _ => log_type(&delta["type"])?,
+    };
+    let field = Field::new(delta["name"].as_str()?, data_type, delta["nullable"] != false);
+    Some(match logical.filter(|_| field.data_type() == &DataType::Utf8) {
+        Some(logical) => field.with_metadata([(LOGICAL_TYPE_KEY.to_owned(), logical.to_owned())].into()),
+        None => field,
+    })
+}
+
+/// The Arrow type that a Delta type is in the log.
+fn log_type(delta: &Value) -> Option<DataType> {
+    let Some(name) = delta.as_str() else {
+        return Some(match delta["type"].as_str()? {
+            "array" => {
+                let item = log_type(&delta["elementType"])?;
+                DataType::List(Arc::new(Field::new("item", item, delta["containsNull"] != false)))
+            }
+            "struct" => {
+                let fields = delta["fields"].as_array()?.iter();
+                DataType::Struct(fields.map(log_field).collect::<Option<Vec<Field>>>()?.into())
+            }
+            _ => return None,
+        });
+    };
+    Some(match name {
+        "boolean" => DataType::Boolean,
+        "byte" => DataType::Int8,
+        "short" => DataType::Int16,
+        "integer" => DataType::Int32,
+        "long" => DataType::Int64,
+        "float" => DataType::Float32,
+        "double" => DataType::Float64,
+        "string" => DataType::Utf8,
+        "binary" => DataType::Binary,
+        "date" => DataType::Date32,
+        "timestamp_ntz" => DataType::Timestamp(TimeUnit::Microsecond, None),
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        decimal => {
+            let digits = decimal.strip_prefix("decimal(")?.strip_suffix(')')?;
+            let (precision, scale) = digits.split_once(',')?;
+            DataType::Decimal128(precision.trim().parse().ok()?, scale.trim().parse().ok()?)
+        }
+    })
 }
 
 /// Whether two Delta types hold the same values: nullability and metadata of nested fields do not matter.

@@ -24,7 +24,8 @@ pub(crate) struct FileEntry {
 }
 
 impl FileEntry {
-    fn new(add: Add) -> Self {
+    /// What an `add` action says.
+    pub fn new(add: Add) -> Self {
         let cut = add.tags.as_ref().and_then(|t| t.get(CUT_TAG)).and_then(Option::as_deref);
         let mut stats = FileStats::parse(add.stats.as_deref(), cut);
         if let Some(deleted) = &add.deletion_vector {
@@ -128,6 +129,11 @@ impl TableState {
         positions
     }
 
+    /// The number of a table's next row.
+    pub fn next_row(&self, id: StreamId) -> i64 {
+        self.txns.get(&rows_app_id(id)).copied().unwrap_or(0)
+    }
+
     /// Rows in all files, as their statistics say.
     pub fn rows(&self) -> u64 {
         self.files.values().map(|f| f.stats.rows.unwrap_or(0)).sum()
@@ -147,6 +153,11 @@ fn app_prefix(id: StreamId) -> String {
 /// The application id under which a partition's end offset is kept.
 pub(crate) fn app_id(id: StreamId, partition: u32) -> String {
     format!("millstream/{id}/{partition}")
+}
+
+/// The application id under which the number of a table's next row is kept.
+pub(crate) fn rows_app_id(id: StreamId) -> String {
+    format!("millstream/{id}:rows")
 }
 
 /// Whether two positions are the same; a partition that one does not name is at 0.

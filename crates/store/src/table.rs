@@ -1,6 +1,6 @@
 //! Owns one stream's table: its newest snapshot, and the one way in which anything is committed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,11 +18,12 @@ use object_store::prefix::PrefixStore;
 use parking_lot::{Mutex, RwLock};
 use url::Url;
 
-use crate::action::{Action, format};
+use crate::action::{About, Action, format};
 use crate::history::History;
 use crate::lake::{LakeOptions, check, failed};
 use crate::provider::LakeProvider;
 use crate::schema::lake_schema;
+use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState, app_id, same_positions};
 use crate::write::FileWriter;
 use crate::{Error, Result};
@@ -54,8 +55,10 @@ pub(crate) struct Inner {
     uncertain: AtomicBool,
     /// Held through a round of maintenance.
     pub care: tokio::sync::Mutex<()>,
-    /// Names of files that are being written, or not committed yet.
-    pub in_flight: Arc<Mutex<HashSet<String>>>,
+    /// Held while files are written that take the place of others, so that two who do it never void each other's work.
+    pub rewrite: tokio::sync::Mutex<()>,
+    /// Files that are being written, not committed yet or otherwise needed, and by how many.
+    pub in_flight: Arc<Mutex<HashMap<String, usize>>>,
     /// Every state that was published and may still be read.
     published: Mutex<Vec<Weak<TableState>>>,
 }
@@ -82,17 +85,19 @@ pub struct LakeSnapshot {
     pub bytes: u64,
     /// Number of files.
     pub files: u64,
+    pub(crate) next_row: i64,
     pub(crate) state: Arc<TableState>,
 }
 
 impl LakeSnapshot {
-    fn new(state: TableState, id: StreamId) -> Self {
+    pub(crate) fn new(state: TableState, id: StreamId) -> Self {
         Self {
             version: state.version,
             positions: state.positions(id),
             rows: state.rows(),
             bytes: state.bytes(),
             files: state.files.len() as u64,
+            next_row: state.next_row(id),
             state: Arc::new(state),
         }
     }
@@ -110,14 +115,14 @@ pub(crate) enum Step {
 /// it ends.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    all: Arc<Mutex<HashSet<String>>>,
+    all: Arc<Mutex<HashMap<String, usize>>>,
     mine: Mutex<Vec<String>>,
 }
 
 impl InFlight {
     /// Puts a file on the list, before its first byte is written.
     pub fn announce(&self, name: &str) {
-        self.all.lock().insert(name.to_owned());
+        *self.all.lock().entry(name.to_owned()).or_default() += 1;
         self.mine.lock().push(name.to_owned());
     }
 }
@@ -126,7 +131,12 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut all = self.all.lock();
         for name in self.mine.get_mut() {
-            all.remove(name);
+            if let Some(count) = all.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    all.remove(name);
+                }
+            }
         }
     }
 }
@@ -153,6 +163,7 @@ impl LakeTable {
                 commit: tokio::sync::Mutex::new(()),
                 uncertain: AtomicBool::new(false),
                 care: tokio::sync::Mutex::new(()),
+                rewrite: tokio::sync::Mutex::new(()),
                 in_flight: Arc::default(),
             }),
         }
@@ -182,9 +193,7 @@ impl LakeTable {
         if !same_positions(&snapshot.positions, start) || same_positions(start, end) {
             return Ok(snapshot);
         }
-        if !end.covers(start) {
-            return Err(self.inner.history.misfit(format!("{end:?} is behind {start:?}; nothing was committed")));
-        }
+        self.check_forward(start, end)?;
         let (writer, _in_flight) = self.writer(&snapshot.state, Utc::now().timestamp_millis())?;
         let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
         let expected = end.rows_since(start);
@@ -196,33 +205,65 @@ impl LakeTable {
         }
         let mut actions: Vec<Action> = written.adds.into_iter().map(Action::Add).collect();
         actions.extend(self.progress(start, end)?);
-        self.commit("WRITE", Utc::now().timestamp_millis(), |state| {
-            let here = state.positions(self.inner.id);
-            if same_positions(&here, end) {
-                Ok(Step::Done)
-            } else if same_positions(&here, start) {
-                Ok(Step::Write(actions.clone()))
-            } else {
-                Err(self.inner.history.misfit(format!(
-                    "it went to {here:?} while rows from {start:?} to {end:?} were written; \
-                     another process appends to it, stop that process"
-                )))
-            }
+        let about = About::new("WRITE", Utc::now().timestamp_millis()).with_parameter("mode", "Append");
+        self.commit(about.with_metric("numOutputRows", written.rows), |state| {
+            Ok(match self.is_due(state, start, end)? {
+                true => Step::Write(actions.clone()),
+                false => Step::Done,
+            })
         })
         .await
+    }
+
+    /// Refuses an end that lies before its start.
+    pub(crate) fn check_forward(&self, start: &Positions, end: &Positions) -> Result<()> {
+        match end.covers(start) {
+            true => Ok(()),
+            false => Err(self.inner.history.misfit(format!("{end:?} is behind {start:?}; nothing was committed"))),
+        }
+    }
+
+    /// Whether the range from `start` to `end` is what comes next in this state; it is not when it is there already.
+    pub(crate) fn is_due(&self, state: &TableState, start: &Positions, end: &Positions) -> Result<bool> {
+        let here = state.positions(self.inner.id);
+        if same_positions(&here, end) {
+            Ok(false)
+        } else if same_positions(&here, start) {
+            Ok(true)
+        } else {
+            Err(self.inner.history.misfit(format!(
+                "it went to {here:?} while rows from {start:?} to {end:?} were written; \
+                 another process appends to it, stop that process"
+            )))
+        }
     }
 
     /// A provider over one snapshot: full schema in log types with `Utf8View` for text, pruning by file and row group
     /// statistics, filters, projections and limits pushed down. The snapshot's files stay while the provider, or a
     /// plan made from it, is there.
     pub fn provider(&self, snapshot: &Arc<LakeSnapshot>) -> Result<Arc<dyn TableProvider>> {
-        LakeProvider::of(&self.inner, snapshot)
+        self.provider_with_staged(snapshot, &[])
+    }
+
+    /// [`LakeTable::provider`] over the snapshot's files and staged ones as if they were one. Staged files that the
+    /// snapshot has are read once.
+    pub fn provider_with_staged(
+        &self,
+        snapshot: &Arc<LakeSnapshot>,
+        staged: &[StagedFile],
+    ) -> Result<Arc<dyn TableProvider>> {
+        LakeProvider::of(&self.inner, snapshot, self.keep_staged(staged))
+    }
+
+    /// A provider over staged files alone.
+    pub fn staged_provider(&self, staged: &[StagedFile]) -> Result<Arc<dyn TableProvider>> {
+        LakeProvider::of_staged(&self.inner, &self.snapshot(), self.keep_staged(staged))
     }
 
     /// Adds columns at the end of the user's columns: metadata only.
     pub async fn set_schema(&self, schema: SchemaRef) -> Result<()> {
         let inner = &self.inner;
-        self.commit("ADD COLUMNS", Utc::now().timestamp_millis(), |state| {
+        self.commit(About::new("ADD COLUMNS", Utc::now().timestamp_millis()), |state| {
             Ok(match check(&inner.history, state, inner.id, &schema)? {
                 Some(change) if !change.actions.is_empty() => Step::Write(change.actions),
                 _ => Step::Done,
@@ -247,8 +288,13 @@ impl LakeTable {
             };
             state.files.values().filter(old).map(|file| Action::Remove(file.removal(now_ms, true))).collect()
         };
-        let count = expired(&self.snapshot().state).len() as u64;
-        self.commit("DELETE", now_ms, |state| {
+        let state = self.snapshot().state.clone();
+        let old = expired(&state);
+        let (count, rows) = (old.len() as u64, rows_removed(&state, &old));
+        let about = About::new("DELETE", now_ms)
+            .with_parameter("acceptedBefore", before_ms.to_string())
+            .with_metric("numDeletedRows", rows);
+        self.commit(about, |state| {
             let actions = expired(state);
             Ok(if actions.is_empty() { Step::Done } else { Step::Write(actions) })
         })
@@ -260,7 +306,7 @@ impl LakeTable {
     pub(crate) fn writer(&self, state: &TableState, now_ms: i64) -> Result<(FileWriter, Arc<InFlight>)> {
         let inner = &self.inner;
         let log_schema = state.log_schema.as_ref().ok_or_else(|| inner.history.misfit("it has no schema".into()))?;
-        let in_flight = Arc::new(InFlight { all: inner.in_flight.clone(), mine: Mutex::default() });
+        let in_flight = self.in_flight();
         let writer = FileWriter {
             store: inner.history.store.clone(),
             folder: inner.history.folder.clone(),
@@ -272,8 +318,13 @@ impl LakeTable {
         Ok((writer, in_flight))
     }
 
+    /// A list of files that vacuum must leave alone; empty as yet.
+    pub(crate) fn in_flight(&self) -> Arc<InFlight> {
+        Arc::new(InFlight { all: self.inner.in_flight.clone(), mine: Mutex::default() })
+    }
+
     /// The application transactions that move the table from `start` to `end`.
-    fn progress(&self, start: &Positions, end: &Positions) -> Result<Vec<Action>> {
+    pub(crate) fn progress(&self, start: &Positions, end: &Positions) -> Result<Vec<Action>> {
         let moved = end.0.iter().enumerate().map(|(i, &offset)| (i as u32, offset));
         moved
             .filter(|&(partition, offset)| start.get(partition) != offset)
@@ -290,8 +341,7 @@ impl LakeTable {
     /// read and `step` asked again, so it must see in the state whether its work was done.
     pub(crate) async fn commit(
         &self,
-        operation: &'static str,
-        now_ms: i64,
+        about: About,
         step: impl Fn(&TableState) -> Result<Step> + Send,
     ) -> Result<Arc<LakeSnapshot>> {
         let inner = &self.inner;
@@ -305,7 +355,8 @@ impl LakeTable {
                 Step::Write(actions) => actions,
             };
             let version = snapshot.version + 1;
-            let bytes = format(operation, &actions, now_ms).map_err(|e| self.failed("commit to", e.into()))?;
+            let bytes = format(&counted(&about, &snapshot.state, &actions), &actions)
+                .map_err(|e| self.failed("commit to", e.into()))?;
             let path = inner.history.commit_path(version);
             inner.uncertain.store(true, Ordering::Release);
             match inner.history.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
@@ -337,7 +388,7 @@ impl LakeTable {
     }
 
     /// The newest snapshot, after a look at the log where the last commit's outcome is open.
-    async fn certain_snapshot(&self) -> Result<Arc<LakeSnapshot>> {
+    pub(crate) async fn certain_snapshot(&self) -> Result<Arc<LakeSnapshot>> {
         let _commit = self.inner.commit.lock().await;
         self.look_again().await?;
         Ok(self.snapshot())
@@ -365,11 +416,16 @@ impl LakeTable {
     /// Makes a state the newest; the caller holds the commit lock.
     pub(crate) fn publish(&self, state: TableState) -> Arc<LakeSnapshot> {
         let snapshot = Arc::new(LakeSnapshot::new(state, self.inner.id));
+        self.keep_published(&snapshot);
+        *self.inner.snapshot.write() = snapshot.clone();
+        snapshot
+    }
+
+    /// Lets vacuum see what a snapshot needs while it is there.
+    pub(crate) fn keep_published(&self, snapshot: &LakeSnapshot) {
         let mut published = self.inner.published.lock();
         published.retain(|state| state.strong_count() > 0);
         published.push(Arc::downgrade(&snapshot.state));
-        *self.inner.snapshot.write() = snapshot.clone();
-        snapshot
     }
 
     /// Changes what is kept beside the log in the newest state; the version stays.
@@ -388,4 +444,34 @@ impl LakeTable {
     pub(crate) fn failed(&self, action: &'static str, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Error::Delta { action, table: self.inner.url.to_string(), source }
     }
+}
+
+/// What a commit says about itself, with the files it takes out and brings in.
+fn counted(about: &About, state: &TableState, actions: &[Action]) -> About {
+    let mut counts = [("numAddedFiles", 0), ("numAddedBytes", 0), ("numRemovedFiles", 0), ("numRemovedBytes", 0)];
+    let mut count = |at: usize, bytes: Option<i64>| {
+        counts[at].1 += 1;
+        counts[at + 1].1 += bytes.and_then(|b| u64::try_from(b).ok()).unwrap_or(0);
+    };
+    for action in actions {
+        match action {
+            Action::Add(add) => count(0, Some(add.size)),
+            Action::Remove(remove) => count(2, state.files.get(&remove.path).map(|f| f.add.size)),
+            _ => {}
+        }
+    }
+    let mut about = about.clone();
+    for (name, value) in counts.into_iter().filter(|(_, value)| *value > 0) {
+        about.metrics.entry(name.to_owned()).or_insert(value);
+    }
+    about
+}
+
+/// Rows of the files that actions take out.
+fn rows_removed(state: &TableState, actions: &[Action]) -> u64 {
+    let rows = |action: &Action| match action {
+        Action::Remove(remove) => state.files.get(&remove.path)?.stats.rows,
+        _ => None,
+    };
+    actions.iter().filter_map(rows).sum()
 }

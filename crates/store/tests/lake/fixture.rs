@@ -9,7 +9,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream;
 use millstream_catalog::{Column, DataType, ObjectName, Positions, Stream, StreamId, StreamOptions};
-use millstream_store::{Lake, LakeSnapshot, LakeTable};
+use millstream_store::{Lake, LakeSnapshot, LakeTable, RowChanges};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use url::Url;
@@ -143,4 +143,31 @@ pub async fn assert_is(table: &LakeTable, end: &Positions) {
     let snapshot = table.snapshot();
     assert_eq!(snapshot.rows, end.total());
     assert!(snapshot.positions.covers(end) && end.covers(&snapshot.positions), "{:?}", snapshot.positions);
+}
+
+/// A table's rows with these numbers, as they come by a change.
+pub fn numbered(numbers: std::ops::Range<u64>) -> SendableRecordBatchStream {
+    let schema = schema();
+    let batches = batches(&schema, &at([numbers.start]), &at([numbers.end]));
+    stream_batches(&schema, batches)
+}
+
+/// A change that moves the log from `start` to `end` and does nothing else.
+pub fn change(start: u64, end: u64) -> RowChanges {
+    RowChanges {
+        operation: "MERGE".into(),
+        start: at([start]),
+        end: at([end]),
+        next_row: 0,
+        come: None,
+        staged: vec![],
+        gone: Arc::default(),
+    }
+}
+
+/// Checks that a table holds the rows with these numbers, and says so.
+pub async fn assert_holds(table: &LakeTable, numbers: impl IntoIterator<Item = u64>) {
+    let expected: Vec<_> = numbers.into_iter().map(|n| (0, n as i64, row_id(0, n))).collect();
+    assert_eq!(places(table).await, expected);
+    assert_eq!(table.snapshot().rows, expected.len() as u64);
 }

@@ -4,6 +4,7 @@
 
 mod appends;
 mod care;
+mod changes;
 mod column_types;
 mod durable;
 mod evolution;
@@ -11,3 +12,5 @@ mod faults;
 mod fixture;
 mod reading;
 mod s3;
+mod staging;
+mod versions;
