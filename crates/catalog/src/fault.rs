@@ -87,6 +87,8 @@ codes! {
     NotNullViolation = "not_null_violation", Invalid, 400, "23502", 2;
     /// A CHECK constraint does not hold.
     CheckViolation = "check_violation", Invalid, 400, "23514", 2;
+    /// A row's primary key is another row's already.
+    UniqueViolation = "unique_violation", Conflict, 409, "23505", 4;
     /// A request, parameter or option is not acceptable.
     InvalidRequest = "invalid_request", Invalid, 400, "22023", 2;
     /// The body's format is not one that is read.

@@ -263,7 +263,7 @@ fn outbox_key(key: String, rows: usize) -> Key {
 }
 
 /// Appends, waiting for room among the rows that producers have under way: there is nobody to be sent away.
-async fn append_patiently(stream: &OpenStream, append: Append) -> Result<Appended> {
+pub(crate) async fn append_patiently(stream: &OpenStream, append: Append) -> Result<Appended> {
     loop {
         match stream.log().append(append.clone()).await {
             Err(millstream_buffer::Error::Busy { .. }) => tokio::time::sleep(FULL_PAUSE).await,

@@ -21,6 +21,7 @@ mod read;
 mod sql;
 mod stream;
 mod system;
+mod tables;
 mod views;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};

@@ -1,4 +1,4 @@
-//! Owns an open stream: its definition, its log, its lake table and its counters.
+//! Owns an open stream or table: its definition, its log, its lake table and its counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::{Admission, Partitioner};
+use crate::tables::TableState;
 
 /// A definition with what is compiled from it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Definition {
     pub(crate) schema: SchemaRef,
     /// [`Stream::full_schema`].
     pub(crate) full_schema: SchemaRef,
+    /// What its log keeps: the stream's columns, or a table's changes.
+    pub(crate) log_schema: SchemaRef,
     pub(crate) admission: Admission,
     pub(crate) partitioner: Partitioner,
 }
@@ -62,11 +65,14 @@ pub(crate) struct OpenStream {
     pub(crate) care_lock: tokio::sync::Mutex<()>,
     /// Ends the stream's background tasks when it is dropped.
     pub(crate) closing: CancellationToken,
+    table: Option<TableState>,
 }
 
 impl OpenStream {
     pub(crate) fn new(definition: Definition, log: Arc<dyn Log>, closing: CancellationToken) -> Self {
+        let table = definition.stream.table.as_ref().map(|_| TableState::default());
         Self {
+            table,
             id: definition.stream.id,
             name: definition.stream.name.clone(),
             definition: RwLock::new(Arc::new(definition)),
@@ -95,6 +101,11 @@ impl OpenStream {
 
     pub(crate) fn redefine(&self, definition: Definition) {
         *self.definition.write() = Arc::new(definition);
+    }
+
+    /// What it has as a table; `None` for a stream.
+    pub(crate) fn table(&self) -> Option<&TableState> {
+        self.table.as_ref()
     }
 
     pub(crate) fn log(&self) -> &Arc<dyn Log> {

@@ -34,6 +34,10 @@ impl Subject {
         let batch = RecordBatch::try_new_with_options(subject_schema(schema), columns, &options).map_err(defect)?;
         Ok(Self(batch))
     }
+
+    pub(super) fn rows(&self) -> &RecordBatch {
+        &self.0
+    }
 }
 
 impl CompiledCheck {

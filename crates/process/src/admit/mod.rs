@@ -1,4 +1,5 @@
-//! Owns what happens to rows between the door and the log: defaults, NOT NULL, CHECK, and the choice of a partition.
+//! Owns what happens to rows between the door and the log: defaults, generated columns, NOT NULL, CHECK, and the choice
+//! of a partition.
 //!
 //! Expressions are compiled once per definition and evaluated over whole batches. A row that breaks a rule is taken
 //! out with its reason and costs no other row; a CHECK that cannot be evaluated for some rows, such as a division by
@@ -8,6 +9,7 @@
 mod check;
 mod default;
 mod expression;
+mod generated;
 mod partition;
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ use millstream_catalog::fault::Code;
 
 use self::check::CompiledCheck;
 use self::default::CompiledDefault;
+use self::generated::CompiledGenerated;
 use crate::{Admitted, Error, RejectedRow, Result, Rows};
 
 pub(crate) use check::watermark_of;
@@ -37,6 +40,7 @@ pub use partition::Partitioner;
 pub struct Admission {
     schema: SchemaRef,
     columns: Vec<Rules>,
+    generated: Vec<CompiledGenerated>,
     checks: Vec<CompiledCheck>,
 }
 
@@ -61,7 +65,9 @@ impl Admission {
             .collect::<Result<_>>()?;
         let checks = stream.checks.iter().map(|c| CompiledCheck::compile(c, stream, state)).collect::<Result<_>>()?;
         check::watermark(stream, state)?;
-        Ok(Self { schema: stream.schema(), columns, checks })
+        let generated = stream.table.iter().flat_map(|t| &t.generated);
+        let generated = generated.map(|g| CompiledGenerated::compile(g, stream, state)).collect::<Result<_>>()?;
+        Ok(Self { schema: stream.schema(), columns, generated, checks })
     }
 
     /// Fills in defaults, then checks NOT NULL and CHECK row by row. `now_us` is what `now()` gives, µs since 1970.
@@ -76,6 +82,7 @@ impl Admission {
         let mut verdicts = Verdicts::new(batch.num_rows());
         let mut columns = batch.columns().to_vec();
         self.fill_defaults(&mut columns, &missing, now_us, &mut verdicts)?;
+        self.generate(&mut columns, batch.num_rows(), now_us, &mut verdicts)?;
         self.require_values(&columns, &missing, &mut verdicts);
         if !self.checks.is_empty() && batch.num_rows() > 0 {
             let subject = check::Subject::new(&self.schema, columns.clone(), batch.num_rows(), now_us)?;
@@ -96,6 +103,17 @@ impl Admission {
             if missing.count_set_bits() > 0 {
                 *column = default.fill(&rules.name, column, missing, now_us, verdicts)?;
             }
+        }
+        Ok(())
+    }
+
+    fn generate(&self, columns: &mut [ArrayRef], rows: usize, now_us: i64, verdicts: &mut Verdicts) -> Result<()> {
+        if self.generated.is_empty() {
+            return Ok(());
+        }
+        let subject = check::Subject::new(&self.schema, columns.to_vec(), rows, now_us)?;
+        for generated in &self.generated {
+            columns[generated.index] = generated.compute(&subject, verdicts)?;
         }
         Ok(())
     }

@@ -49,6 +49,10 @@ pub(crate) async fn care_once(shared: &Shared, stream: &OpenStream) -> Result<(u
     let Some(table) = stream.lake_table().filter(|_| !stream.closing.is_cancelled()) else {
         return Ok(Default::default());
     };
+    // Files that a table's log names are not in the lake yet, and must not be taken for leftovers.
+    if stream.table().is_some_and(|table| !table.is_known()) {
+        return Ok(Default::default());
+    }
     let _permit = shared.care_permits.acquire().await;
     let now_ms = shared.options.clock.now_us() / 1000;
     let mut expired = 0;

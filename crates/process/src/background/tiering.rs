@@ -19,6 +19,7 @@ use super::retry::backoff;
 use crate::engine::Shared;
 use crate::read::lake_batch;
 use crate::stream::{Counters, OpenStream};
+use crate::tables::merge_down;
 use crate::{Error, Result};
 
 /// How often a stream looks at the age and size of what waits, unless less than that is old already.
@@ -39,9 +40,8 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
             _ = ends.changed(), if idle => {}
             () = tokio::time::sleep(pause.max(look)), if !idle => {}
         }
-        if stream.lake_table().is_none()
-            && let Err(error) = open_table(&shared, &stream).await
-        {
+        let unknown = stream.lake_table().is_none() || stream.table().is_some_and(|table| !table.is_known());
+        if unknown && let Err(error) = open_and_look(&shared, &stream).await {
             pause = backoff(job.failed(&error));
             continue;
         }
@@ -79,6 +79,14 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
     }
 }
 
+async fn open_and_look(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<()> {
+    open_table(shared, stream).await?;
+    match stream.table() {
+        Some(table) => table.look(shared, stream).await,
+        None => Ok(()),
+    }
+}
+
 /// Rows and bytes between the lake and the log's end.
 fn waiting(stream: &OpenStream) -> (u64, u64) {
     let view = stream.log().view();
@@ -86,10 +94,16 @@ fn waiting(stream: &OpenStream) -> (u64, u64) {
     (view.end().rows_since(&from), view.size_since(&from).1)
 }
 
-/// One round: opens the lake table if that is still to be done, then moves what waits. Returns the rows moved.
+/// One round: opens the lake table if that is still to be done, then moves what waits. Returns the rows moved, of a
+/// table the changes.
 pub(crate) async fn tier_once(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<u64> {
     let _one_at_a_time = stream.tier_lock.lock().await;
     let table = open_table(shared, stream).await?;
+    if stream.table().is_some() {
+        let taken = merge_down(shared, stream).await?;
+        trim(stream, &table).await;
+        return Ok(taken);
+    }
     let definition = stream.definition();
     let view = stream.log().view();
     let start = table.snapshot().positions.clone();

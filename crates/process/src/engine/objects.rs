@@ -18,6 +18,7 @@ use crate::admit::{Admission, Partitioner};
 use crate::background::{maintain_table, tier_stream};
 use crate::ddl::StreamDraft;
 use crate::stream::{Definition, OpenStream};
+use crate::tables::changelog_schema;
 use crate::{Error, Result};
 
 /// Keys of requests that a log remembers.
@@ -100,7 +101,7 @@ impl Shared {
         let Some(stream) = change(&before)? else { return Ok(false) };
         let definition = self.define(stream.clone())?;
         self.options.catalog.alter_stream(&stream).await?;
-        let schema = Arc::clone(&definition.schema);
+        let schema = Arc::clone(&definition.log_schema);
         open.log().set_durability(stream.options.durability);
         open.log().set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         open.redefine(definition);
@@ -164,7 +165,8 @@ impl Shared {
         let admission = Admission::compile(&stream, &state)?;
         let partitioner = Partitioner::new(&stream);
         let (schema, full_schema) = (stream.schema(), stream.full_schema());
-        Ok(Definition { stream: Arc::new(stream), schema, full_schema, admission, partitioner })
+        let log_schema = if stream.table.is_some() { changelog_schema(&stream) } else { Arc::clone(&schema) };
+        Ok(Definition { stream: Arc::new(stream), schema, full_schema, log_schema, admission, partitioner })
     }
 
     async fn open_stream(self: &Arc<Self>, stream: Stream, keys: usize) -> Result<()> {
@@ -178,15 +180,15 @@ impl Shared {
         let stream = &definition.stream;
         let log: Arc<dyn Log> = match self.options.log_engine {
             LogEngine::Memory => Arc::new(MemoryLog::new(
-                Arc::clone(&definition.schema),
+                Arc::clone(&definition.log_schema),
                 stream.options.partitions,
                 Arc::clone(&self.options.clock),
             )),
             LogEngine::Disk => Arc::new(DiskLog::open(self.log_options(definition, keys)).await?),
         };
         log.set_retention(stream.options.retention_ms, stream.options.retention_bytes);
-        if log.schema() != definition.schema {
-            log.set_schema(Arc::clone(&definition.schema)).await?;
+        if log.schema() != definition.log_schema {
+            log.set_schema(Arc::clone(&definition.log_schema)).await?;
         }
         Ok(log)
     }
@@ -194,7 +196,7 @@ impl Shared {
     fn log_options(&self, definition: &Definition, keys: usize) -> DiskLogOptions {
         let stream = &definition.stream;
         let mut options =
-            DiskLogOptions::new(self.log_dir(stream.id), Arc::clone(&definition.schema), stream.options.partitions);
+            DiskLogOptions::new(self.log_dir(stream.id), Arc::clone(&definition.log_schema), stream.options.partitions);
         options.clock = Arc::clone(&self.options.clock);
         options.budget = Arc::clone(&self.ingest_budget);
         options.durability = stream.options.durability;

@@ -15,6 +15,7 @@
 
 mod adapt;
 mod key_filter;
+mod lake_scan;
 mod log_scan;
 mod pruning;
 mod read_point;
@@ -24,6 +25,7 @@ mod view_table;
 
 pub(crate) use adapt::{BatchAdapter, lake_batch, reader_schema};
 pub(crate) use key_filter::{KeyFilter, Keys};
+pub(crate) use lake_scan::scan_lake;
 pub(crate) use read_point::{ReadPoint, StreamSnapshot};
 pub(crate) use stream_table::StreamTable;
 pub(crate) use view_table::ViewTable;

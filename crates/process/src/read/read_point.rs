@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::background::open_table;
 use crate::engine::Shared;
 use crate::stream::OpenStream;
+use crate::tables::TableSnapshot;
 use crate::views::OpenView;
 use crate::{Error, Result};
 
@@ -21,6 +22,7 @@ use crate::{Error, Result};
 pub(crate) struct ReadPoint {
     streams: Mutex<HashMap<StreamId, StreamSnapshot>>,
     views: Mutex<HashMap<ViewId, (AnswerSnapshot, usize)>>,
+    tables: tokio::sync::Mutex<HashMap<StreamId, TableSnapshot>>,
 }
 
 impl ReadPoint {
@@ -53,6 +55,20 @@ pub(crate) struct StreamSnapshot {
 }
 
 impl ReadPoint {
+    /// The table's snapshot, taken at the first call.
+    pub(crate) async fn table(&self, shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<TableSnapshot> {
+        let Some(state) = table.table() else {
+            return Err(Error::rejected(Code::Internal, format!("{} is read as a table and is none", table.name())));
+        };
+        let mut tables = self.tables.lock().await;
+        if let Some(snapshot) = tables.get(&table.id()) {
+            return Ok(snapshot.clone());
+        }
+        let taken = state.snapshot(shared, table).await?;
+        tables.insert(table.id(), taken.clone());
+        Ok(taken)
+    }
+
     /// The stream's snapshot, taken at the first call. Opens the lake table if part of the history is in it alone.
     pub(crate) async fn snapshot(&self, shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<StreamSnapshot> {
         let log_is_whole = stream.log().view().start().total() == 0;

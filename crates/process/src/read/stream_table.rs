@@ -5,19 +5,17 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{cast, col, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 
 use super::log_scan::LogScanExec;
-use super::{ReadPoint, StreamSnapshot, reader_schema};
+use super::{ReadPoint, StreamSnapshot, reader_schema, scan_lake};
 use crate::engine::Shared;
 use crate::stream::OpenStream;
 
@@ -57,15 +55,7 @@ impl StreamTable {
             return Ok(None);
         };
         let provider = table.provider(pinned).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let lake_schema = provider.schema();
-        // A column that was added after the last commit is not in the table yet.
-        let known = |name: &str| lake_schema.index_of(name).is_ok();
-        let projection = output.fields().iter().filter_map(|f| lake_schema.index_of(f.name()).ok());
-        let projection: Vec<usize> = projection.collect();
-        let filters: Vec<Expr> =
-            filters.iter().filter(|f| f.column_refs().iter().all(|c| known(&c.name))).cloned().collect();
-        let plan = provider.scan(state, Some(&projection), &filters, limit).await?;
-        conform(plan, output).map(Some)
+        scan_lake(provider.as_ref(), state, output, filters, limit).await.map(Some)
     }
 }
 
@@ -123,24 +113,4 @@ fn physical_filter(state: &dyn Session, filters: &[Expr], schema: &SchemaRef) ->
     let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
     let df_schema = DFSchema::try_from(Arc::clone(schema))?;
     state.create_physical_expr(filter, &df_schema).map(Some)
-}
-
-/// Casts the columns whose type in the lake differs from the reader's, and adds those it lacks as NULL.
-fn conform(plan: Arc<dyn ExecutionPlan>, output: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = plan.schema();
-    let same = schema.fields().len() == output.fields().len()
-        && schema.fields().iter().zip(output.fields()).all(|(a, b)| a.data_type() == b.data_type());
-    if same {
-        return Ok(plan);
-    }
-    let exprs = output.fields().iter().map(|field| {
-        let expr = if schema.index_of(field.name()).is_ok() {
-            cast(col(field.name(), &schema)?, &schema, field.data_type().clone())?
-        } else {
-            lit(ScalarValue::try_new_null(field.data_type())?)
-        };
-        Ok(ProjectionExpr { expr, alias: field.name().clone() })
-    });
-    let exprs = exprs.collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(ProjectionExec::try_new(exprs, plan)?))
 }

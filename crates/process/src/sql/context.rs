@@ -18,6 +18,7 @@ use crate::ddl::CastTypes;
 use crate::engine::Shared;
 use crate::read::{StreamTable, ViewTable};
 use crate::system::{SYSTEM_TABLES, system_table};
+use crate::tables::TableSource;
 use crate::{Error, Result};
 
 /// The name of the one database.
@@ -178,6 +179,7 @@ impl SchemaProvider for StreamsSchema {
             return Ok(Some(Arc::new(ViewTable::new(view))));
         }
         match shared.stream(&object) {
+            Ok(table) if table.table().is_some() => Ok(Some(Arc::new(TableSource::new(shared, table, self.hidden)))),
             Ok(stream) => Ok(Some(Arc::new(StreamTable::new(shared, stream, self.hidden)))),
             // A broken stream fails with its reason, not as one that does not exist.
             Err(error) if shared.knows(&object) => Err(error.into()),

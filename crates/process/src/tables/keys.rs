@@ -1,0 +1,151 @@
+//! Owns the index of a table's primary key: which row has a key.
+//!
+//! A key is kept as its fingerprint, 128 bits of a hash: 24 bytes a row, and no row is read to tell whether a key is
+//! there. Two keys of one fingerprint are not told apart; among a thousand million keys, the chance that there are two
+//! such is below 10^-20.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashMap;
+use millstream_catalog::fault::Code;
+use millstream_catalog::{OFFSET_COLUMN, PrimaryKey, Stream};
+use roaring::RoaringTreemap;
+use twox_hash::XxHash64;
+
+use crate::{Error, Result};
+
+/// A key, shortened: two hashes of it.
+pub(super) type Print = [u64; 2];
+
+/// Makes fingerprints of keys.
+#[derive(Debug)]
+pub(super) struct KeyPrints {
+    name: String,
+    /// The key's columns with the types of the table.
+    schema: SchemaRef,
+    converter: RowConverter,
+}
+
+impl KeyPrints {
+    /// Of a table's primary key; `None` when it has none.
+    pub(super) fn of(table: &Stream) -> Result<Option<Self>> {
+        let Some(PrimaryKey { name, columns }) = table.table.as_ref().and_then(|t| t.primary_key.as_ref()) else {
+            return Ok(None);
+        };
+        let schema = table.schema();
+        let indices = columns.iter().map(|c| schema.index_of(c)).collect::<Result<Vec<_>, _>>().map_err(unfit)?;
+        let schema: Schema = schema.project(&indices).map_err(unfit)?;
+        let fields = schema.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+        let converter = RowConverter::new(fields).map_err(unfit)?;
+        Ok(Some(Self { name: name.clone(), schema: Arc::new(schema), converter }))
+    }
+
+    /// The key of each row; `rows` has the key's columns among others, of the table's types or the reader's.
+    pub(super) fn prints(&self, rows: &RecordBatch) -> Result<Vec<Print>> {
+        let columns = self.columns(rows)?;
+        let encoded = self.converter.convert_columns(&columns).map_err(unfit)?;
+        Ok(encoded.iter().map(|row| [1, 2].map(|seed| XxHash64::oneshot(seed, row.as_ref()))).collect())
+    }
+
+    fn columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let column = |field: &Arc<arrow::datatypes::Field>| {
+            let column = rows.column_by_name(field.name()).ok_or_else(|| {
+                Error::rejected(Code::Internal, format!("rows came without key column {:?}", field.name()))
+            })?;
+            if column.data_type() == field.data_type() {
+                return Ok(Arc::clone(column));
+            }
+            cast(column, field.data_type()).map_err(unfit)
+        };
+        self.schema.fields().iter().map(column).collect()
+    }
+
+    /// The refusal of rows that are no longer at hand.
+    pub(super) fn taken_somewhere(&self, table: &Stream, twice: bool) -> Error {
+        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        self.refusal(table, &format!("a key ({})", names.join(", ")), twice)
+    }
+
+    /// The refusal of a row whose key is there already.
+    pub(super) fn taken(&self, table: &Stream, rows: &RecordBatch, row: usize, twice: bool) -> Error {
+        let shown = |column: &ArrayRef| {
+            arrow::util::display::array_value_to_string(column, row).unwrap_or_else(|_| "?".to_owned())
+        };
+        let values = self.columns(rows).map(|columns| columns.iter().map(shown).collect::<Vec<_>>().join(", "));
+        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let key = format!("({}) = ({})", names.join(", "), values.unwrap_or_default());
+        self.refusal(table, &key, twice)
+    }
+
+    fn refusal(&self, table: &Stream, key: &str, twice: bool) -> Error {
+        let cause = if twice { "comes twice in the statement" } else { "is there already" };
+        Error::Rejected {
+            code: Code::UniqueViolation,
+            message: format!("primary key {:?} of table {}: {key} {cause}", self.name, table.name),
+            hint: Some("INSERT … ON CONFLICT says what becomes of such rows".to_owned()),
+            position: None,
+        }
+    }
+}
+
+/// Which row has which key.
+#[derive(Debug)]
+pub(super) struct KeyIndex {
+    pub(super) prints: KeyPrints,
+    rows: HashMap<Print, i64>,
+}
+
+impl KeyIndex {
+    pub(super) fn new(prints: KeyPrints) -> Self {
+        Self { prints, rows: HashMap::new() }
+    }
+
+    /// Adds rows of the table, with their numbers in `_offset`.
+    pub(super) fn load(&mut self, rows: &RecordBatch) -> Result<()> {
+        let numbers = super::changelog::numbers_of(rows).map_err(unfit)?;
+        let prints = self.prints.prints(rows)?;
+        self.rows.reserve(prints.len());
+        self.rows.extend(prints.into_iter().zip(numbers.values().iter().copied()));
+        Ok(())
+    }
+
+    /// The row that has a key.
+    pub(super) fn row(&self, print: Print) -> Option<i64> {
+        self.rows.get(&print).copied()
+    }
+
+    /// The first of `prints` whose row is there, and stays when the rows in `gone` go.
+    pub(super) fn first_taken(&self, prints: &[Print], gone: &RoaringTreemap) -> Option<usize> {
+        prints.iter().position(|print| self.row(*print).is_some_and(|row| !gone.contains(row as u64)))
+    }
+
+    /// Rows go.
+    pub(super) fn remove(&mut self, prints: &[Print], numbers: &[i64]) {
+        for (print, number) in prints.iter().zip(numbers) {
+            if self.row(*print) == Some(*number) {
+                self.rows.remove(print);
+            }
+        }
+    }
+
+    /// Rows come, numbered from `first`.
+    pub(super) fn add(&mut self, prints: &[Print], first: i64) {
+        self.rows.extend(prints.iter().copied().zip(first..));
+    }
+}
+
+/// The columns to read to build the index: the key's and the number.
+pub(super) fn index_columns(table: &Stream) -> Vec<String> {
+    let key = table.table.as_ref().and_then(|t| t.primary_key.as_ref());
+    let mut columns: Vec<String> = key.map(|k| k.columns.clone()).unwrap_or_default();
+    columns.push(OFFSET_COLUMN.to_owned());
+    columns
+}
+
+fn unfit(error: arrow::error::ArrowError) -> Error {
+    Error::rejected(Code::Internal, format!("a primary key cannot be read: {error}"))
+}

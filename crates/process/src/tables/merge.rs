@@ -1,0 +1,51 @@
+//! Owns merging down: what a table's log says becomes part of its Delta table, exactly once.
+
+use std::sync::Arc;
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use millstream_catalog::Positions;
+use millstream_store::RowChanges;
+
+use super::state::TableSnapshot;
+use crate::Result;
+use crate::engine::Shared;
+use crate::stream::{Counters, OpenStream};
+
+/// Takes what the hot tier has into the lake, in one commit. Returns the number of log records taken. The caller sees
+/// to it that one merge of a table runs at a time.
+pub(crate) async fn merge_down(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<u64> {
+    let Some(state) = table.table() else { return Ok(0) };
+    let snapshot = state.snapshot(shared, table).await?;
+    let records = snapshot.hot.to - snapshot.hot.from;
+    if snapshot.hot.is_empty() {
+        return Ok(0);
+    }
+    let schema = Arc::clone(&table.definition().full_schema);
+    snapshot.table.set_schema(Arc::clone(&schema)).await?;
+    // With durability = 'os' the log may still lose its tail: what the lake has must not be given out again.
+    table.log().sync().await?;
+    let _permit = shared.tier_permits.acquire().await;
+    let changes = changes_of(&snapshot, schema)?;
+    snapshot.table.change(changes).await?;
+    Counters::add(&table.counters.tiered_rows, snapshot.hot.rows_came());
+    Ok(records)
+}
+
+fn changes_of(snapshot: &TableSnapshot, schema: arrow::datatypes::SchemaRef) -> Result<RowChanges> {
+    let hot = &snapshot.hot;
+    let rows = hot.rows(&schema)?;
+    let come: Option<SendableRecordBatchStream> = (!rows.is_empty()).then(|| {
+        let rows = futures::stream::iter(rows.into_iter().map(Ok));
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows)) as SendableRecordBatchStream
+    });
+    Ok(RowChanges {
+        operation: if hot.gone.is_empty() { "WRITE" } else { "MERGE" }.to_owned(),
+        start: Positions(vec![hot.from]),
+        end: Positions(vec![hot.to]),
+        next_row: hot.next_row.max(snapshot.lake.next_row()),
+        come,
+        staged: hot.files.clone(),
+        gone: Arc::clone(&hot.gone),
+    })
+}

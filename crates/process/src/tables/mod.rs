@@ -1,0 +1,35 @@
+//! Owns tables: relations whose rows change.
+//!
+//! ```text
+//!   statements ──► one record each ──► the log ─────► merged into the lake, range by range
+//!                                       │ what the lake does not have yet: the hot tier
+//!                                       ▼
+//!   a read = rows of the lake that are still there + rows that came since and are still there
+//! ```
+//!
+//! A table is a log and a Delta table, as a stream is. Its log has one partition and is its changelog
+//! (`changelog.rs`): rows that came, and the numbers and old content of rows that went. What lies between the lake's
+//! position and the log's end is the hot tier (`hot.rs`); a read pins both (`state.rs`) and leaves out of the lake
+//! what went since (`source.rs`). Merging takes a range of the log into the lake in one commit (`merge.rs`). A change
+//! that is too large for the log lies in files before it is known, and its record names them (`staged.rs`): so every
+//! statement, however large, is one append, and a crash leaves it wholly done or not at all.
+
+mod changelog;
+mod gather;
+mod hot;
+mod index;
+mod keys;
+mod live_rows;
+mod merge;
+mod source;
+mod staged;
+mod state;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub(crate) use changelog::changelog_schema;
+pub(crate) use merge::merge_down;
+pub(crate) use source::TableSource;
+pub(crate) use state::{Following, TableSnapshot, TableState};
+pub(crate) use write::{Applied, Change, Turn, insert};

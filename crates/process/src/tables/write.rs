@@ -1,0 +1,197 @@
+//! Owns how a table is changed: rows that go and rows that come, checked, numbered, and appended to its log as one.
+//!
+//! A plain insert holds the table's gate together with others; what reads before it writes holds it alone, from its
+//! look to its append, so that nothing changes in between and nothing is under way that it does not see.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use millstream_buffer::{Append, Part};
+use millstream_catalog::fault::Code;
+use roaring::RoaringTreemap;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
+
+use super::changelog::{files_record, numbers_of, record};
+use super::gather::{Gathered, Gatherer};
+use super::index::build_index;
+use super::state::TableState;
+use crate::engine::Shared;
+use crate::ingest::append_patiently;
+use crate::stream::{Counters, OpenStream};
+use crate::{Error, Result, Rows};
+
+/// What comes and goes at once.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Rows that go: `_offset`, the key's columns, and while somebody follows the table all others.
+    pub(crate) gone: Option<RecordBatch>,
+    /// Rows that come.
+    pub(crate) come: Option<Rows>,
+}
+
+/// What a statement came to.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Rows that went.
+    pub(crate) gone: u64,
+    /// Rows that came.
+    pub(crate) come: u64,
+    /// The rows that came, as they are in the table, where they were asked for.
+    pub(crate) kept: Vec<RecordBatch>,
+}
+
+/// The right to change a table: nobody else does while it is there, and a query run now sees everything before it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    table: Arc<OpenStream>,
+    gate: OwnedRwLockWriteGuard<()>,
+}
+
+impl Turn {
+    /// Waits for the right to change `table`.
+    pub(crate) async fn of(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Turn> {
+        let state = state_of(table)?;
+        state.look(shared, table).await?;
+        let gate = Arc::clone(&state.gate).write_owned().await;
+        Ok(Turn { shared: Arc::clone(shared), table: Arc::clone(table), gate })
+    }
+
+    /// Whether rows that go must come with all of their old content: else the key's columns do.
+    pub(crate) fn needs_old_content(&self) -> bool {
+        self.table.table().is_some_and(TableState::is_followed)
+    }
+
+    /// Per row of `rows` (with the key's columns), the number of the table's row that has its primary key.
+    pub(crate) async fn rows_with_keys(&mut self, rows: &RecordBatch) -> Result<Vec<Option<i64>>> {
+        let state = state_of(&self.table)?;
+        build_index(&self.shared, &self.table).await?;
+        let keys = state.keys.lock();
+        match keys.as_ref() {
+            Some(keys) => Ok(keys.prints.prints(rows)?.into_iter().map(|print| keys.row(print)).collect()),
+            None => Ok(vec![None; rows.num_rows()]),
+        }
+    }
+
+    /// Makes all changes, or none. With `keep` the rows that came are given back.
+    pub(crate) async fn apply(self, mut changes: BoxStream<'_, Result<Change>>, keep: bool) -> Result<Applied> {
+        let Turn { shared, table, gate } = self;
+        build_index(&shared, &table).await?;
+        let mut gatherer = Gatherer::new(&shared, &table, keep)?;
+        while let Some(change) = changes.next().await {
+            let change = change?;
+            if let Some(gone) = change.gone {
+                gatherer.goes(gone).await?;
+            }
+            if let Some(come) = change.come {
+                gatherer.comes(come).await?;
+            }
+        }
+        let gathered = gatherer.end().await?;
+        if let Some(keys) = state_of(&table)?.keys.lock().as_ref() {
+            gathered.check_keys(&table, keys)?;
+        }
+        commit(table, gathered, Gate::Alone { _gate: gate }).await
+    }
+}
+
+/// Rows come, side by side with other inserts.
+pub(crate) async fn insert(
+    shared: &Arc<Shared>,
+    table: &Arc<OpenStream>,
+    mut rows: BoxStream<'_, Result<Rows>>,
+    keep: bool,
+) -> Result<Applied> {
+    let state = state_of(table)?;
+    state.look(shared, table).await?;
+    let gate = indexed_gate(shared, table, state).await?;
+    let mut gatherer = Gatherer::new(shared, table, keep)?;
+    while let Some(rows) = rows.next().await {
+        gatherer.comes(rows?).await?;
+    }
+    let gathered = gatherer.end().await?;
+    // The keys are taken before the rows are durable, so that no other insert takes them meanwhile.
+    if let Some(keys) = state.keys.lock().as_mut() {
+        gathered.check_keys(table, keys)?;
+        gathered.take_keys(keys);
+    }
+    commit(Arc::clone(table), gathered, Gate::Together { _gate: gate }).await
+}
+
+/// The gate, held together with others, while there is an index if the table needs one.
+async fn indexed_gate(
+    shared: &Arc<Shared>,
+    table: &Arc<OpenStream>,
+    state: &TableState,
+) -> Result<OwnedRwLockReadGuard<()>> {
+    loop {
+        let gate = Arc::clone(&state.gate).read_owned().await;
+        let keyed = table.definition().stream.table.as_ref().is_some_and(|t| t.primary_key.is_some());
+        if !keyed || state.keys.lock().is_some() {
+            return Ok(gate);
+        }
+        drop(gate);
+        let turn = Turn::of(shared, table).await?;
+        build_index(shared, table).await?;
+        drop(turn);
+    }
+}
+
+/// How a statement holds the table while its rows become durable.
+enum Gate {
+    Alone { _gate: OwnedRwLockWriteGuard<()> },
+    Together { _gate: OwnedRwLockReadGuard<()> },
+}
+
+/// Appends what was gathered. It goes on when its caller is gone, so that the index always tells what the log says.
+async fn commit(table: Arc<OpenStream>, gathered: Gathered, gate: Gate) -> Result<Applied> {
+    if gathered.is_empty() {
+        return Ok(gathered.into_applied());
+    }
+    let appended = tokio::spawn(async move {
+        let result = append(&table, &gathered).await;
+        let state = state_of(&table)?;
+        match (&result, &gate) {
+            // What the index says of these rows may not be so.
+            (Err(_), _) => *state.keys.lock() = None,
+            (Ok(()), Gate::Alone { .. }) => {
+                if let Some(keys) = state.keys.lock().as_mut() {
+                    gathered.take_keys(keys);
+                }
+            }
+            (Ok(()), Gate::Together { .. }) => {}
+        }
+        result.map(|()| gathered.into_applied())
+    });
+    appended.await.map_err(|e| Error::rejected(Code::Internal, format!("a change of a table ended early: {e}")))?
+}
+
+async fn append(table: &OpenStream, gathered: &Gathered) -> Result<()> {
+    let schema = table.log().schema();
+    let batch = match gathered.files() {
+        Some(files) => files_record(&schema, &files.text()?)?,
+        None => record(&schema, &gathered.gone, &gathered.come)?,
+    };
+    append_patiently(table, Append { parts: vec![Part { partition: 0, batch }], key: None }).await?;
+    Counters::add(&table.counters.accepted_rows, gathered.rows_that_come());
+    Ok(())
+}
+
+fn state_of(table: &OpenStream) -> Result<&TableState> {
+    table.table().ok_or_else(|| Error::Rejected {
+        code: Code::WrongObjectType,
+        message: format!("{} is a stream: its rows only come, they are not changed", table.name()),
+        hint: Some("a table's rows can be changed: CREATE TABLE".to_owned()),
+        position: None,
+    })
+}
+
+/// The numbers of the rows in these batches.
+pub(super) fn add_numbers(batch: &RecordBatch, to: &mut RoaringTreemap) -> Result<u64> {
+    let numbers = numbers_of(batch).map_err(|e| Error::from_datafusion(e.into(), ""))?;
+    let before = to.len();
+    to.extend(numbers.values().iter().map(|n| *n as u64));
+    Ok(to.len() - before)
+}
