@@ -67,7 +67,7 @@ pub enum Error {
         fix: &'static str,
     },
     /// A dropped object's files are still being removed, and its name leads to them.
-    #[error("stream {name:?} was dropped and its files are still being removed, try again")]
+    #[error("{name:?} was dropped and its files are still being removed, try again")]
     DropUnfinished {
         /// The name.
         name: String,

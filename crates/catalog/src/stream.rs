@@ -173,7 +173,10 @@ impl Stream {
                 }
             }
         }
-        Ok(())
+        match &self.table {
+            Some(spec) => spec.check(self).map_err(invalid),
+            None => Ok(()),
+        }
     }
 }
 

@@ -74,7 +74,13 @@ fn node_metrics(shared: &Shared, text: &mut String) {
         ("millstream_queries_total", "counter", "Queries that were started.", started),
         ("millstream_queries_failed_total", "counter", "Queries that failed.", failed),
         ("millstream_query_memory_bytes", "gauge", "Memory that queries hold.", memory),
-        ("millstream_streams_broken", "gauge", "Streams that could not be opened.", shared.broken().len() as u64),
+        (
+            "millstream_streams_broken",
+            "gauge",
+            "Streams that could not be opened.",
+            shared.broken("stream").len() as u64,
+        ),
+        ("millstream_tables_broken", "gauge", "Tables that could not be opened.", shared.broken("table").len() as u64),
     ];
     for (name, kind, help, value) in metrics {
         head(text, name, kind, help);

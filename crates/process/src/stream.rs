@@ -95,6 +95,11 @@ impl OpenStream {
         &self.name
     }
 
+    /// `table` or `stream`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.definition.read().stream.kind()
+    }
+
     pub(crate) fn definition(&self) -> Arc<Definition> {
         Arc::clone(&self.definition.read())
     }

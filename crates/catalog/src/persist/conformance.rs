@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::{Catalog, MemoryCatalog, SqliteCatalog};
 use crate::{
-    Column, DataType, Dependency, Error, ObjectId, ObjectName, Stream, StreamId, StreamOptions, View, ViewId, ViewKind,
-    ViewOptions, ViewState,
+    Column, DataType, Dependency, Error, Generated, ObjectId, ObjectName, PrimaryKey, Stream, StreamId, StreamOptions,
+    TableSpec, View, ViewId, ViewKind, ViewOptions, ViewState,
 };
 
 /// A small stream of that name.
@@ -23,6 +23,20 @@ pub(super) fn stream(name: &str) -> Stream {
         created_at_ms: 7,
         table: None,
     }
+}
+
+/// A small table of that name.
+pub(super) fn table(name: &str) -> Stream {
+    let spec = TableSpec {
+        primary_key: Some(PrimaryKey { name: "k".into(), columns: vec!["a".into()] }),
+        generated: vec![Generated { column: "c".into(), expression: "a + 1".into() }],
+        partitioned_by: vec!["c".into()],
+        sorted_by: vec!["a".into()],
+        location: Some("s3://bucket/t".into()),
+    };
+    let mut stream = stream(name);
+    stream.columns.push(Column::new("c", DataType::BigInt));
+    Stream { table: Some(spec), ..stream }
 }
 
 /// A materialized view of that name over those streams.
@@ -96,6 +110,8 @@ conforms!(
     a_drop_leaves_a_tombstone_until_it_is_forgotten,
     an_unknown_stream_is_not_found,
     one_of_two_racing_alters_wins,
+    tables_come_back_as_they_were_among_streams,
+    a_table_does_not_become_a_stream,
     views_come_back_as_they_were_by_name,
     streams_and_views_share_one_namespace,
     a_view_needs_what_it_reads,
@@ -173,6 +189,35 @@ async fn one_of_two_racing_alters_wins(catalog: &dyn Catalog) {
     let right = Stream { version: 2, comment: Some("right".into()), ..first.clone() };
     let (a, b) = tokio::join!(catalog.alter_stream(&left), catalog.alter_stream(&right));
     assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
+}
+
+async fn tables_come_back_as_they_were_among_streams(catalog: &dyn Catalog) {
+    let (s, t) = (stream("s"), table("a"));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_stream(&t).await.unwrap();
+    assert_eq!(catalog.streams().await.unwrap(), [t.clone(), s]);
+    let taken = |result: crate::Result<()>| result.unwrap_err().to_string();
+    assert_eq!(taken(catalog.create_stream(&stream("a")).await), "table \"a\" already exists");
+    assert_eq!(taken(catalog.create_stream(&table("s")).await), "stream \"s\" already exists");
+    assert_eq!(taken(catalog.create_view(&view("a", &[])).await), "table \"a\" already exists");
+    let v = view("v", &[&t]);
+    catalog.create_view(&v).await.unwrap();
+    let message = catalog.drop_stream(t.id).await.unwrap_err().to_string();
+    assert!(message.starts_with("table \"a\" cannot be dropped while materialized view \"v\" reads it"), "{message}");
+    catalog.drop_objects(&[ObjectId::View(v.id), ObjectId::Stream(t.id)]).await.unwrap();
+    assert_eq!(catalog.list_dropped().await.unwrap().len(), 1);
+}
+
+async fn a_table_does_not_become_a_stream(catalog: &dyn Catalog) {
+    let (s, t) = (stream("s"), table("t"));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_stream(&t).await.unwrap();
+    let next = Stream { version: 2, comment: Some("two".into()), ..t.clone() };
+    catalog.alter_stream(&next).await.unwrap();
+    for changed in [Stream { version: 3, table: None, ..next.clone() }, Stream { version: 2, table: next.table, ..s }] {
+        let message = catalog.alter_stream(&changed).await.unwrap_err().to_string();
+        assert!(message.ends_with("it cannot become another kind of object"), "{message}");
+    }
 }
 
 async fn views_come_back_as_they_were_by_name(catalog: &dyn Catalog) {

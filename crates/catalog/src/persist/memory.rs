@@ -24,7 +24,7 @@ struct Content {
 
 impl Content {
     fn objects(&self) -> Objects {
-        let known = |s: &Stream| KnownStream { id: s.id, name: s.name.clone(), version: s.version };
+        let known = |s: &Stream| KnownStream { id: s.id, kind: s.kind(), name: s.name.clone(), version: s.version };
         Objects {
             streams: self.streams.values().map(known).collect(),
             views: self.views.values().cloned().collect(),

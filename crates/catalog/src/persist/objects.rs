@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct KnownStream {
     pub id: StreamId,
+    /// `stream` or `table`.
+    pub kind: &'static str,
     pub name: ObjectName,
     pub version: u32,
 }
@@ -38,7 +40,7 @@ impl Objects {
     pub(super) fn check_new_stream(&self, stream: &Stream) -> Result<()> {
         self.check_free(&stream.name)?;
         if self.streams.iter().any(|s| s.id == stream.id) {
-            return Err(Error::AlreadyExists { kind: "stream", name: stream.name.to_string() });
+            return Err(Error::AlreadyExists { kind: stream.kind(), name: stream.name.to_string() });
         }
         Ok(())
     }
@@ -46,13 +48,17 @@ impl Objects {
     /// Whether a stream's definition can be replaced by this one.
     pub(super) fn check_altered_stream(&self, stream: &Stream) -> Result<()> {
         let Some(old) = self.streams.iter().find(|s| s.id == stream.id) else {
-            return Err(Error::NotFound { kind: "stream", name: stream.name.to_string() });
+            return Err(Error::NotFound { kind: stream.kind(), name: stream.name.to_string() });
         };
         check_next(old.version, stream.version, &stream.name)?;
         let renamed = old.name != stream.name;
         if renamed {
             self.check_free(&stream.name)?;
             self.check_unread(&[ObjectId::Stream(old.id)], RENAMED)?;
+        }
+        if (old.kind == "table") != stream.table.is_some() {
+            let (object, reason) = (format!("{} {}", old.kind, old.name), "it cannot become another kind of object");
+            return Err(Error::InvalidDefinition { object, reason: reason.into() });
         }
         match self.writer_of(stream.id) {
             Some(view) if renamed => Err(view.invalid("a derived stream cannot be renamed".into())),
@@ -188,7 +194,7 @@ impl Objects {
             return Err(Error::DropUnfinished { name: name.to_string() });
         }
         let view = self.views.iter().find(|v| v.name == *name).map(|v| v.kind.word());
-        let stream = self.streams.iter().any(|s| s.name == *name).then_some("stream");
+        let stream = self.streams.iter().find(|s| s.name == *name).map(|s| s.kind);
         match stream.or(view) {
             Some(kind) => Err(Error::AlreadyExists { kind, name: name.to_string() }),
             None => Ok(()),
@@ -262,8 +268,8 @@ impl Objects {
     fn shown(&self, object: ObjectId) -> String {
         match object {
             ObjectId::Stream(id) => {
-                let name = self.streams.iter().find(|s| s.id == id).map(|s| s.name.to_string());
-                format!("stream {:?}", name.unwrap_or_else(|| id.to_string()))
+                let known = self.streams.iter().find(|s| s.id == id);
+                known.map_or_else(|| format!("stream {id}"), |s| format!("{} {:?}", s.kind, s.name.to_string()))
             }
             ObjectId::View(id) => self.view(id).map_or_else(|| id.to_string(), View::shown),
         }

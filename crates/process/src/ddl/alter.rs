@@ -1,7 +1,7 @@
 //! Owns ALTER STREAM: what it says, and what becomes of the definition.
 
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectName, REST_COLUMN, Stream};
+use millstream_catalog::{Check, ObjectName, REST_COLUMN, Stream};
 
 use super::create::add_rest;
 use super::cursor::Cursor;
@@ -116,17 +116,7 @@ pub fn altered(stream: &Stream, action: &AlterAction) -> Result<Option<Stream>> 
             }
             next.columns.push(column.clone());
             add_rest(&mut next.columns, &stream.options);
-            for check in checks {
-                let mut check = check.clone();
-                let base = check.name.clone();
-                let taken = |name: &str| stream.checks.iter().any(|c| c.name == name);
-                let mut n = 0;
-                while taken(&check.name) {
-                    n += 1;
-                    check.name = format!("{base}{n}");
-                }
-                next.checks.push(check);
-            }
+            add_checks(&mut next, checks);
         }
         AlterAction::SetOptions(changes) => set_options(&mut next, changes)?,
         AlterAction::SetComment { column: None, text } => next.comment.clone_from(text),
@@ -144,6 +134,16 @@ pub fn altered(stream: &Stream, action: &AlterAction) -> Result<Option<Stream>> 
     next.version += 1;
     next.validate()?;
     Ok(Some(next))
+}
+
+/// Adds checks, numbering names that are taken.
+pub(super) fn add_checks(next: &mut Stream, checks: &[Check]) {
+    for check in checks {
+        let taken = |name: &String| next.checks.iter().any(|c| c.name == *name);
+        let numbered = (1..).map(|n| format!("{}{n}", check.name));
+        let name = std::iter::once(check.name.clone()).chain(numbered).find(|n| !taken(n));
+        next.checks.push(Check { name: name.unwrap_or_else(|| check.name.clone()), expr: check.expr.clone() });
+    }
 }
 
 fn set_options(next: &mut Stream, changes: &[OptionChange]) -> Result<()> {

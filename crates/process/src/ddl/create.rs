@@ -1,9 +1,9 @@
 //! Owns CREATE STREAM: what it says, and the definition that comes of it.
 
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{
-    Check, Column, DataType, ObjectName, REST_COLUMN, Stream, StreamId, StreamOptions, Watermark,
+    Check, Column, DataType, ObjectName, REST_COLUMN, Stream, StreamId, StreamOptions, TableSpec, Watermark,
 };
 
 use super::Command;
@@ -31,6 +31,8 @@ pub struct StreamDraft {
     pub options: StreamOptions,
     /// Its comment.
     pub comment: Option<String>,
+    /// What makes it a table; `None` for a stream.
+    pub table: Option<TableSpec>,
 }
 
 impl StreamDraft {
@@ -47,14 +49,14 @@ impl StreamDraft {
             comment: self.comment,
             version: 1,
             created_at_ms,
-            table: None,
+            table: self.table,
         };
         stream.validate()?;
         Ok(stream)
     }
 }
 
-/// A stream whose columns are to be found in a file.
+/// A stream or table whose columns are to be found in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleDraft {
     /// Its name.
@@ -69,10 +71,12 @@ pub struct SampleDraft {
     pub options: StreamOptions,
     /// Its comment.
     pub comment: Option<String>,
+    /// What makes it a table; `None` for a stream.
+    pub table: Option<TableSpec>,
 }
 
 impl SampleDraft {
-    /// The stream, with the columns that [`super::infer`] found.
+    /// The stream or table, with the columns that [`super::infer`] found.
     pub fn with_columns(self, columns: Vec<Column>) -> StreamDraft {
         let mut draft = StreamDraft {
             name: self.name,
@@ -82,6 +86,7 @@ impl SampleDraft {
             partition_by: self.partition_by,
             options: self.options,
             comment: self.comment,
+            table: self.table,
         };
         add_rest(&mut draft.columns, &draft.options);
         draft
@@ -115,7 +120,7 @@ pub(super) fn create_stream(cursor: &mut Cursor<'_>) -> Result<Command> {
     let clauses = Clauses::parse(cursor, &[], |_, _| None)?;
     add_rest(&mut columns, &clauses.options);
     let Clauses { partition_by, options, comment } = clauses;
-    let stream = StreamDraft { name, columns, checks, watermark, partition_by, options, comment };
+    let stream = StreamDraft { name, columns, checks, watermark, partition_by, options, comment, table: None };
     Ok(Command::CreateStream { stream, if_not_exists })
 }
 
@@ -125,19 +130,31 @@ fn from_sample(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exists: bool) -
     let mut said = None;
     let Clauses { partition_by, options, comment } = Clauses::parse(cursor, &["format"], |option, value| {
         (option == "format").then(|| {
-            said = Some(
-                SampleFormat::named(value)
-                    .ok_or_else(|| format!("option format = {value:?} must be 'ndjson' or 'csv'"))?,
-            );
+            said = Some(said_format(value)?);
             Ok(())
         })
     })?;
-    let Some(format) = said.or_else(|| SampleFormat::of_path(&path)) else {
-        let message = format!("the format of {path:?} is not known by its name: add WITH (format = 'ndjson') or 'csv'");
-        return Err(cursor.error_at(Code::InvalidRequest, message, at));
-    };
-    let sample = SampleDraft { name, path, format, partition_by, options, comment };
+    let format = sample_format(cursor, said, &path, at)?;
+    let sample = SampleDraft { name, path, format, partition_by, options, comment, table: None };
     Ok(Command::CreateStreamFromSample { sample, if_not_exists })
+}
+
+/// The format that option `format` says.
+pub(super) fn said_format(value: &str) -> Result<SampleFormat, String> {
+    SampleFormat::named(value).ok_or_else(|| format!("option format = {value:?} must be 'ndjson' or 'csv'"))
+}
+
+/// The format of a sample file: said, or told by its name.
+pub(super) fn sample_format(
+    cursor: &Cursor<'_>,
+    said: Option<SampleFormat>,
+    path: &str,
+    at: Location,
+) -> Result<SampleFormat> {
+    said.or_else(|| SampleFormat::of_path(path)).ok_or_else(|| {
+        let message = format!("the format of {path:?} is not known by its name: add WITH (format = 'ndjson') or 'csv'");
+        cursor.error_at(Code::InvalidRequest, message, at)
+    })
 }
 
 /// What stands behind the column list, in any order.
@@ -182,12 +199,17 @@ impl Clauses {
 }
 
 fn partition_columns(cursor: &mut Cursor<'_>) -> Result<Vec<String>> {
+    column_list(cursor, "the partition columns", "PARTITION BY")
+}
+
+/// `(column, …)`, each once.
+pub(super) fn column_list(cursor: &mut Cursor<'_>, what: &str, clause: &str) -> Result<Vec<String>> {
     let mut columns: Vec<String> = Vec::new();
-    cursor.list("the partition columns", |c| {
+    cursor.list(what, |c| {
         let at = c.location();
         let name = c.identifier("a column name")?;
         if columns.contains(&name) {
-            return Err(c.error_at(Code::DuplicateColumn, format!("PARTITION BY names {name:?} twice"), at));
+            return Err(c.error_at(Code::DuplicateColumn, format!("{clause} names {name:?} twice"), at));
         }
         columns.push(name);
         Ok(())

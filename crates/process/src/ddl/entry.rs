@@ -1,4 +1,4 @@
-//! Owns the entries of a CREATE STREAM's column list: columns, checks and the watermark.
+//! Owns the entries of a column list, a stream's or a table's: columns, checks, and what either of them has beside.
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use millstream_catalog::fault::Code;
@@ -6,6 +6,7 @@ use millstream_catalog::{Check, Column, ObjectName, Watermark};
 
 use super::column_type::data_type;
 use super::cursor::Cursor;
+use super::table::{TableEntries, serial_advice};
 use crate::Result;
 
 /// PostgreSQL's limit.
@@ -17,6 +18,8 @@ pub(super) struct Entries {
     pub columns: Vec<Column>,
     pub watermark: Option<Watermark>,
     checks: Vec<UnnamedCheck>,
+    /// What tables have beside; `None` when it is a stream's list.
+    pub of_table: Option<TableEntries>,
 }
 
 /// A check whose name may have to be made.
@@ -35,23 +38,39 @@ impl Entries {
         Ok(entries)
     }
 
+    /// The entries of a table, none so far.
+    pub(super) fn of_table() -> Self {
+        Self { of_table: Some(TableEntries::default()), ..Self::default() }
+    }
+
+    /// Reads `( entry, … )` of a table.
+    pub(super) fn parse_table(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let mut entries = Self::of_table();
+        cursor.list("the columns", |c| entries.entry(c))?;
+        Ok(entries)
+    }
+
     fn entry(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
         let at = cursor.location();
-        if cursor.is_words(&["watermark", "for"]) {
+        if let Some(table) = &mut self.of_table
+            && table.constraint(cursor)?
+        {
+            Ok(())
+        } else if cursor.is_words(&["watermark", "for"]) {
             self.watermark(cursor, at)
         } else if cursor.is_words(&["check"]) && *cursor.peek_nth(1) == Token::LParen {
             self.check(cursor, None, None)
         } else if cursor.is_words(&["constraint"]) {
             cursor.advance();
             let name = cursor.identifier("a constraint name")?;
-            refuse_keys(cursor)?;
+            self.refuse_keys(cursor)?;
             self.check(cursor, Some(name), None)
         } else {
             let keys = [&["primary", "key"][..], &["foreign", "key"], &["exclude", "using"]];
             if keys.iter().any(|words| cursor.is_words(words))
                 || cursor.is_words(&["unique"]) && *cursor.peek_nth(1) == Token::LParen
             {
-                refuse_keys(cursor)?;
+                self.refuse_keys(cursor)?;
             }
             self.column(cursor)
         }
@@ -59,6 +78,10 @@ impl Entries {
 
     /// Reads `WATERMARK FOR column AS expr`.
     pub(super) fn watermark(&mut self, cursor: &mut Cursor<'_>, at: Location) -> Result<()> {
+        if self.of_table.is_some() {
+            let message = "a table has no watermark, its rows may change at any time: declare it on a stream";
+            return Err(cursor.error_at(Code::Unsupported, message, at));
+        }
         if self.watermark.is_some() {
             return Err(cursor.error_at(Code::InvalidDefinition, "a stream has one watermark, this is the second", at));
         }
@@ -86,7 +109,8 @@ impl Entries {
         let at = cursor.location();
         let name = cursor.identifier("a column name")?;
         if self.columns.len() == MAX_COLUMNS {
-            let message = format!("a stream has at most {MAX_COLUMNS} columns");
+            let kind = if self.of_table.is_some() { "table" } else { "stream" };
+            let message = format!("a {kind} has at most {MAX_COLUMNS} columns");
             return Err(cursor.error_at(Code::TooLarge, message, at));
         }
         if self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&name)) {
@@ -97,10 +121,16 @@ impl Entries {
                 cursor.error(Code::SyntaxError, format!("expected a type for column {name:?}, as in {name} text"))
             );
         }
+        if self.of_table.is_some() {
+            serial_advice(cursor)?;
+        }
         let mut column = Column::new(name, data_type(cursor)?);
         let mut nullable = None;
         while self.column_clause(cursor, &mut column, &mut nullable)? {}
         column.nullable = nullable.unwrap_or(true);
+        if let Some(table) = self.of_table.as_mut().filter(|_| nullable == Some(true)) {
+            table.declared_null.push(column.name.clone());
+        }
         self.columns.push(column);
         Ok(())
     }
@@ -112,6 +142,11 @@ impl Entries {
         nullable: &mut Option<bool>,
     ) -> Result<bool> {
         let at = cursor.location();
+        if let Some(table) = &mut self.of_table
+            && table.column_clause(cursor, &column.name)?
+        {
+            return Ok(true);
+        }
         let contradiction = |what: &str| {
             let message = format!("column {:?} has {what}", column.name);
             cursor.error_at(Code::InvalidDefinition, message, at)
@@ -141,16 +176,21 @@ impl Entries {
         } else if cursor.is_words(&["constraint"]) {
             cursor.advance();
             let name = cursor.identifier("a constraint name")?;
-            refuse_keys(cursor)?;
+            self.refuse_keys(cursor)?;
             if cursor.is_words(&["not", "null"]) || cursor.is_words(&["null"]) {
                 return Ok(true);
             }
             self.check(cursor, Some(name), Some(column.name.clone()))?;
         } else {
-            refuse_keys(cursor)?;
+            self.refuse_keys(cursor)?;
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Refuses constraints that a stream cannot keep; a table's are read before, or refused by it.
+    fn refuse_keys(&self, cursor: &Cursor<'_>) -> Result<()> {
+        if self.of_table.is_some() { Ok(()) } else { refuse_keys(cursor) }
     }
 
     /// The checks, each with a name: `<stream>_<column>_check` and `<stream>_check`, numbered where that is taken.
@@ -158,7 +198,8 @@ impl Entries {
         let mut names: Vec<String> = taken.iter().map(|c| c.name.clone()).collect();
         for name in self.checks.iter().filter_map(|c| c.name.as_ref()) {
             if names.contains(name) {
-                let message = format!("constraint {name:?} is named twice in stream {stream}");
+                let kind = if self.of_table.is_some() { "table" } else { "stream" };
+                let message = format!("constraint {name:?} is named twice in {kind} {stream}");
                 return Err(cursor.error(Code::InvalidDefinition, message));
             }
             names.push(name.clone());

@@ -35,6 +35,27 @@
 //! EXPLAIN [VERBOSE] CREATE MATERIALIZED VIEW … | CREATE STREAM … AS …
 //! query EMIT CHANGES
 //! ```
+//!
+//! A table's rows change:
+//!
+//! ```text
+//! CREATE TABLE [IF NOT EXISTS] name ( entry, … ) [clause …]
+//!   entry: column type [NOT NULL | NULL] [DEFAULT expr] [[CONSTRAINT name] CHECK (expr)] [[CONSTRAINT name] PRIMARY KEY]
+//!          [GENERATED ALWAYS AS (expr) STORED] [COMMENT 'text']
+//!        | [CONSTRAINT name] CHECK (expr) | [CONSTRAINT name] PRIMARY KEY (column, …)
+//!   clause: PARTITIONED BY (column, …) | ORDER BY (column, …) | LOCATION 'url' | COMMENT 'text' | WITH (option = value, …)
+//! CREATE TABLE [IF NOT EXISTS] name FROM SAMPLE 'file' [clause …]
+//! CREATE TABLE [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [clause …] AS query [WITH [NO] DATA]
+//! CREATE TABLE [IF NOT EXISTS] name LOCATION 'url' [clause …]
+//! ALTER TABLE [IF EXISTS] name action, …
+//!   action: ADD [COLUMN] [IF NOT EXISTS] column type … | DROP [COLUMN] [IF EXISTS] column
+//!         | ALTER [COLUMN] column TYPE type | … SET DEFAULT expr | … DROP DEFAULT | … SET NOT NULL | … DROP NOT NULL
+//!         | ADD [CONSTRAINT name] CHECK (expr) | ADD [CONSTRAINT name] PRIMARY KEY (column, …)
+//!         | DROP CONSTRAINT [IF EXISTS] name | SET (option = value, …) | RESET (option, …)
+//!         | RENAME TO name | RENAME [COLUMN] column TO name | RENAME CONSTRAINT name TO name
+//! DROP TABLE [IF EXISTS] name, … [CASCADE | RESTRICT]     TRUNCATE [TABLE] name, …
+//! SHOW TABLES [LIKE 'pattern']     SHOW CREATE TABLE name     COMMENT ON TABLE name IS 'text' | NULL
+//! ```
 
 mod alter;
 mod cast_type;
@@ -50,6 +71,7 @@ mod session;
 mod split;
 mod statement;
 mod suggest;
+mod table;
 mod view;
 
 #[cfg(test)]
@@ -66,6 +88,7 @@ pub use query::{QueryText, parse_query};
 pub use render::render_create;
 pub use sample::{SampleFormat, infer};
 pub use split::char_position;
+pub use table::{TableAction, TableAsDraft, altered_table, render_create_table};
 pub use view::{
     ColumnName, DerivedStreamDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view, render_create_derived,
     render_create_view,
@@ -140,6 +163,67 @@ pub enum Command {
         if_exists: bool,
         /// What to change of its query.
         action: ViewAction,
+    },
+    /// `CREATE TABLE name (…)`, and `CREATE TABLE name LOCATION 'url'` without columns.
+    CreateTable {
+        /// What to create.
+        table: Box<StreamDraft>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `CREATE TABLE name FROM SAMPLE 'file'`.
+    CreateTableFromSample {
+        /// What to create, but for its columns.
+        sample: Box<SampleDraft>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `CREATE TABLE name … AS query`.
+    CreateTableAs {
+        /// What to create, but for its columns.
+        table: Box<TableAsDraft>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `ALTER TABLE`; [`altered_table`] says what becomes of the definition.
+    AlterTable {
+        /// The table.
+        name: ObjectName,
+        /// Whether a missing one is passed over.
+        if_exists: bool,
+        /// What to change, in order.
+        actions: Vec<TableAction>,
+    },
+    /// `DROP TABLE`.
+    DropTable {
+        /// The tables.
+        names: Vec<ObjectName>,
+        /// Whether missing ones are passed over.
+        if_exists: bool,
+        /// Whether what depends on them goes too.
+        cascade: bool,
+    },
+    /// `TRUNCATE`.
+    Truncate {
+        /// The tables.
+        names: Vec<ObjectName>,
+    },
+    /// `SHOW TABLES`.
+    ShowTables {
+        /// The LIKE pattern that names must match.
+        like: Option<String>,
+    },
+    /// `SHOW CREATE TABLE name`.
+    ShowCreateTable {
+        /// The table.
+        name: ObjectName,
+    },
+    /// `COMMENT ON TABLE`: a [`TableAction::SetComment`], but for its reply.
+    CommentOnTable {
+        /// The table.
+        name: ObjectName,
+        /// The text; `None` takes the comment away.
+        text: Option<String>,
     },
     /// `CREATE [REPLACEMENT] MATERIALIZED VIEW`.
     CreateView {

@@ -110,7 +110,14 @@ fn value(cursor: &mut Cursor<'_>) -> Result<Value> {
     Ok(Value { text, at })
 }
 
-fn change(cursor: &Cursor<'_>, name: &str, value: &Value, more: &[&str], at: Location) -> Result<OptionChange> {
+/// The change of a stream's option that a name and a value say; `more` are other names that could have been meant.
+pub(super) fn change(
+    cursor: &Cursor<'_>,
+    name: &str,
+    value: &Value,
+    more: &[&str],
+    at: Location,
+) -> Result<OptionChange> {
     let text = value.text.trim();
     let parsed = match name {
         "partitions" => text

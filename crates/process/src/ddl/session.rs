@@ -147,10 +147,9 @@ fn reset(cursor: &mut Cursor<'_>) -> Result<Command> {
     Ok(Command::Reset { name })
 }
 
-/// `SHOW setting`; SHOW TABLES and its like are the library's.
+/// `SHOW setting`; SHOW COLUMNS and its like are the library's.
 fn show(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
-    const LISTS: [&str; 9] =
-        ["tables", "columns", "functions", "databases", "schemas", "views", "full", "extended", "variables"];
+    const LISTS: [&str; 8] = ["columns", "functions", "databases", "schemas", "views", "full", "extended", "variables"];
     let create = cursor.is_nth_word(1, "create") && *cursor.peek_nth(2) != Token::EOF;
     if create || LISTS.iter().any(|word| cursor.is_nth_word(1, word)) {
         return Ok(None);

@@ -13,7 +13,7 @@ use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
 use super::split::Piece;
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
-use super::{query, session, view};
+use super::{query, session, table, view};
 use crate::{Error, Result};
 
 /// Parses one statement.
@@ -42,6 +42,9 @@ fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     if let Some(command) = view::statement(cursor)? {
         return Ok(Some(command));
     }
+    if let Some(command) = table::statement(cursor)? {
+        return Ok(Some(command));
+    }
     if cursor.is_words(&["describe"]) || cursor.is_words(&["desc"]) {
         return describe(cursor);
     }
@@ -52,7 +55,9 @@ fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
         let name = if cursor.at_end() {
             None
         } else {
-            cursor.take_word("stream");
+            if !cursor.take_word("stream") && !matches!(cursor.peek_nth(1), Token::EOF | Token::Period) {
+                cursor.take_word("table");
+            }
             Some(cursor.object_name("a stream name")?)
         };
         return Ok(Some(Command::Flush { name }));
@@ -110,14 +115,14 @@ pub(super) fn like(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
 
 /// `DESCRIBE name`; DESCRIBE of a query is the library's.
 fn describe(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
-    let kinds = [&["stream"][..], &["materialized", "view"]];
+    let kinds = [&["stream"][..], &["table"], &["materialized", "view"]];
     let kind = kinds.iter().find(|words| {
         let said = words.iter().enumerate().all(|(i, word)| cursor.is_nth_word(i + 1, word));
         said && matches!(cursor.peek_nth(words.len() + 1), Token::Word(_))
     });
     let n = kind.map_or(1, |words| words.len() + 1);
     let queries = ["select", "with", "values", "table", "extended", "formatted", "insert"];
-    if n == 1 && queries.iter().any(|word| cursor.is_nth_word(1, word)) && *cursor.peek_nth(2) != Token::EOF {
+    if kind.is_none() && queries.iter().any(|word| cursor.is_nth_word(1, word)) && *cursor.peek_nth(2) != Token::EOF {
         return Ok(None);
     }
     (0..n).for_each(|_| cursor.advance());
@@ -128,6 +133,10 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
     if cursor.take_words(&["materialized", "view"]) {
         let name = cursor.own_name("a view name")?;
         return Ok(Command::CommentOnView { name, text: comment_text(cursor)? });
+    }
+    if cursor.take_word("table") {
+        let name = cursor.own_name("a table name")?;
+        return Ok(Command::CommentOnTable { name, text: comment_text(cursor)? });
     }
     let (name, column) = if cursor.take_word("stream") {
         (cursor.own_name("a stream name")?, None)
@@ -144,7 +153,7 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
         }
         (name, column)
     } else {
-        return Err(cursor.expected("STREAM, MATERIALIZED VIEW or COLUMN"));
+        return Err(cursor.expected("STREAM, TABLE, MATERIALIZED VIEW or COLUMN"));
     };
     Ok(Command::Comment { name, column, text: comment_text(cursor)? })
 }
@@ -194,7 +203,7 @@ fn guess(error: Error, words: &[Token]) -> Error {
         "select", "insert", "create", "alter", "drop", "show", "describe", "comment", "explain", "with", "values",
         "set", "begin", "commit", "rollback", "flush", "delete", "update", "copy",
     ];
-    const OBJECTS: &[&str] = &["stream", "materialized", "replacement"];
+    const OBJECTS: &[&str] = &["stream", "table", "materialized", "replacement"];
     let Error::Rejected { code, message, hint: None, position } = error else { return error };
     let word = |n: usize| match words.get(n) {
         Some(Token::Word(word)) => Some(word.value.to_lowercase()),

@@ -2,6 +2,7 @@
 
 mod objects;
 mod options;
+mod tables;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use objects::check_schema;
 pub use options::{EngineOptions, Health, LogEngine};
+pub(crate) use tables::refuse_table;
 
 use crate::background::{care_once, remove_dropped, tier_once};
 use crate::jobs::Jobs;
@@ -58,8 +60,8 @@ pub(crate) struct Shared {
     pub(crate) faults: FaultPoints,
     streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
     pub(crate) views: RwLock<HashMap<ObjectName, Arc<OpenView>>>,
-    /// Streams that could not be opened, and why.
-    broken: RwLock<HashMap<ObjectName, String>>,
+    /// Streams and tables that could not be opened, what each is, and why.
+    broken: RwLock<HashMap<ObjectName, (&'static str, String)>>,
     /// Held by one statement that changes the catalog at a time.
     pub(crate) ddl: tokio::sync::Mutex<()>,
     /// The context that sessions are made from; set once the catalog can refer back to the engine.
@@ -137,6 +139,7 @@ impl Engine {
             return Err(Error::rejected(Code::Denied, format!("stream {name} is written by the platform alone")));
         }
         let open = self.shared.stream(name)?;
+        refuse_table(&open)?;
         self.shared.refuse_rows_for_query(name)?;
         let quarantine = self.shared.stream(&quarantine_name()?)?;
         Ok(StreamHandle { open, quarantine, clock: Arc::clone(&self.shared.options.clock) })
@@ -159,11 +162,11 @@ impl Engine {
             .broken
             .read()
             .iter()
-            .map(|(name, reason)| format!("stream {name} is not open: {reason}"))
+            .map(|(name, (kind, reason))| format!("{kind} {name} is not open: {reason}"))
             .collect();
         for stream in self.shared.streams() {
             if let Some(reason) = stream.log().stats().poisoned {
-                problems.push(format!("stream {} refuses writes: {reason}", stream.name()));
+                problems.push(format!("{} {} refuses writes: {reason}", stream.kind(), stream.name()));
             }
         }
         problems.extend(
@@ -196,8 +199,8 @@ impl Shared {
         if let Some(stream) = self.streams.read().get(name) {
             return Ok(Arc::clone(stream));
         }
-        if let Some(reason) = self.broken.read().get(name) {
-            return Err(Error::rejected(Code::DataCorrupted, format!("stream {name} is not open: {reason}")));
+        if let Some((kind, reason)) = self.broken.read().get(name) {
+            return Err(Error::rejected(Code::DataCorrupted, format!("{kind} {name} is not open: {reason}")));
         }
         Err(millstream_catalog::Error::NotFound { kind: "stream", name: name.to_string() }.into())
     }
@@ -237,16 +240,23 @@ impl Shared {
         self.streams.read().contains_key(name) || self.broken.read().contains_key(name)
     }
 
-    /// Every open stream, by name.
+    /// What could not be opened under that name.
+    pub(crate) fn broken_kind(&self, name: &ObjectName) -> Option<&'static str> {
+        self.broken.read().get(name).map(|(kind, _)| *kind)
+    }
+
+    /// Every open stream and table, by name.
     pub(crate) fn streams(&self) -> Vec<Arc<OpenStream>> {
         let mut streams: Vec<_> = self.streams.read().values().cloned().collect();
         streams.sort_by(|a, b| a.name().cmp(b.name()));
         streams
     }
 
-    /// Streams that could not be opened, with the reason.
-    pub(crate) fn broken(&self) -> Vec<(ObjectName, String)> {
-        self.broken.read().iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+    /// Streams or tables, as `kind` says, that could not be opened, with the reason.
+    pub(crate) fn broken(&self, kind: &str) -> Vec<(ObjectName, String)> {
+        let broken = self.broken.read();
+        let of_kind = broken.iter().filter(|(_, (of, _))| *of == kind);
+        of_kind.map(|(name, (_, reason))| (name.clone(), reason.clone())).collect()
     }
 
     /// The context that sessions are made from.

@@ -39,13 +39,13 @@ impl Engine {
         remove_unknown_logs(shared, &streams).await;
         let views = shared.options.catalog.views().await?;
         for stream in streams {
-            let name = stream.name.clone();
+            let (name, kind) = (stream.name.clone(), stream.kind());
             let derived = views.iter().any(|view| view.object() == ObjectId::Stream(stream.id));
             let keys = if derived { DERIVED_KEYS } else { PRODUCER_KEYS };
             if let Err(error) = shared.open_stream(stream, keys).await {
                 let reason = crate::error::chain(&error);
-                tracing::error!(stream = %name, error = %reason, "the stream cannot be opened");
-                shared.broken.write().insert(name, reason);
+                tracing::error!(stream = %name, error = %reason, "the {kind} cannot be opened");
+                shared.broken.write().insert(name, (kind, reason));
             }
         }
         Ok(())
@@ -53,13 +53,13 @@ impl Engine {
 }
 
 impl Shared {
-    /// Creates a stream. Returns false when it exists and `if_not_exists` is set.
+    /// Creates a stream or table. Returns false when it exists and `if_not_exists` is set.
     pub(crate) async fn create_stream(self: &Arc<Self>, draft: StreamDraft, if_not_exists: bool) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
         check_schema(&name)?;
-        if self.knows(&name) || self.view(&name).is_some() {
-            let taken = millstream_catalog::Error::AlreadyExists { kind: "stream", name: name.to_string() };
+        if let Some(kind) = self.kind_of(&name) {
+            let taken = millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() };
             return if if_not_exists { Ok(false) } else { Err(taken.into()) };
         }
         let now_ms = self.options.clock.now_us() / 1000;
@@ -121,7 +121,7 @@ impl Shared {
     ) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         check_schema(name)?;
-        let open = match self.stream(name) {
+        let open = match self.stream_alone(name, "DROP") {
             Ok(open) => open,
             Err(_) if if_exists && !self.knows(name) => return Ok(false),
             Err(error) => return Err(error),
@@ -131,8 +131,8 @@ impl Shared {
         if cascade {
             self.add_dependents_of(ObjectId::Stream(open.id()), &mut going);
         }
-        let alone = writer.is_none().then_some(&open);
-        self.remove_objects(&going, alone).await?;
+        let alone = if writer.is_none() { vec![open] } else { vec![] };
+        self.remove_objects(&going, &alone).await?;
         Ok(true)
     }
 

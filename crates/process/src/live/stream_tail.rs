@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{push_pieces, stopping};
-use crate::engine::Shared;
+use crate::engine::{Shared, refuse_table};
 use crate::read::{BatchAdapter, ReadPoint, StreamTable, reader_schema};
 use crate::stream::OpenStream;
 use crate::{Error, PositionToken, Result};
@@ -80,6 +80,7 @@ impl StreamTail {
             return Err(stopping());
         }
         let stream = shared.stream(name)?;
+        refuse_table(&stream)?;
         let ends = stream.log().subscribe();
         let end = stream.log().view().end().clone();
         let mut events = VecDeque::new();

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement, views};
+use super::{Outcome, RowStream, Session, Statement, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
@@ -26,6 +26,14 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::Show { name } => (texts(&[name.as_str()]), "SHOW"),
         Command::ShowAll => (texts(&SHOW_ALL), "SHOW"),
         Command::CreateStreamFromSample { .. } => (texts(&SHOW_CREATE), "CREATE STREAM"),
+        Command::CreateTable { .. } | Command::CreateTableAs { .. } => (None, "CREATE TABLE"),
+        Command::CreateTableFromSample { .. } => (texts(&SHOW_CREATE), "CREATE TABLE"),
+        Command::AlterTable { .. } => (None, "ALTER TABLE"),
+        Command::DropTable { .. } => (None, "DROP TABLE"),
+        Command::Truncate { .. } => (None, "TRUNCATE TABLE"),
+        Command::CommentOnTable { .. } => (None, "COMMENT"),
+        Command::ShowTables { .. } => (texts(&SHOW_TABLES), "SHOW"),
+        Command::ShowCreateTable { .. } => (texts(&SHOW_CREATE), "SHOW"),
         Command::ShowViews { .. } => (texts(&SHOW_VIEWS), "SHOW"),
         Command::ShowCreateView { .. } => (texts(&SHOW_CREATE), "SHOW"),
         Command::ExplainCreate { .. } => (texts(&EXPLAIN_CREATE), "EXPLAIN"),
@@ -41,6 +49,7 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
 }
 
 const SHOW_STREAMS: [&str; 5] = ["name", "partitions", "columns", "comment", "query"];
+pub(super) const SHOW_TABLES: [&str; 4] = ["name", "columns", "primary_key", "comment"];
 const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
 pub(super) const SHOW_CREATE: [&str; 2] = ["name", "sql"];
 pub(super) const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
@@ -61,7 +70,7 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         Command::ShowStreams { like } => show_streams(session, like.as_deref()),
         Command::Describe { name } => describe(session, name).await,
         Command::ShowCreate { name } => {
-            let stream = Arc::clone(&shared.stream(name)?.definition().stream);
+            let stream = Arc::clone(&shared.stream_alone(name, "SHOW CREATE")?.definition().stream);
             match shared.writer(name) {
                 Some(view) => {
                     let sql = ddl::render_create_derived(&stream, &view.definition());
@@ -76,10 +85,22 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
             done("COMMENT")
         }
         Command::Comment { name, column, text } => {
+            if column.is_none() {
+                shared.stream_alone(name, "COMMENT ON")?;
+            }
             let action = AlterAction::SetComment { column: column.clone(), text: text.clone() };
             shared.alter_stream(name, |stream| ddl::altered(stream, &action)).await?;
             done("COMMENT")
         }
+        command @ (Command::CreateTable { .. }
+        | Command::CreateTableFromSample { .. }
+        | Command::CreateTableAs { .. }
+        | Command::AlterTable { .. }
+        | Command::DropTable { .. }
+        | Command::Truncate { .. }
+        | Command::ShowTables { .. }
+        | Command::ShowCreateTable { .. }
+        | Command::CommentOnTable { .. }) => tables::run(session, command, &statement.text).await,
         Command::Flush { name } => flush(session, name.as_ref()).await,
         command @ (Command::CreateView { .. }
         | Command::CreateDerivedStream { .. }
@@ -170,7 +191,7 @@ async fn from_sample(session: &Session, sample: &SampleDraft, if_not_exists: boo
 }
 
 /// The beginning of a sample file, cut behind a line.
-async fn read_sample(path: &str) -> Result<Vec<u8>> {
+pub(super) async fn read_sample(path: &str) -> Result<Vec<u8>> {
     use tokio::io::AsyncReadExt;
     let wrap =
         |e: std::io::Error| Error::rejected(Code::InvalidRequest, format!("cannot read the sample file {path:?}: {e}"));
@@ -189,6 +210,7 @@ async fn alter(session: &Session, name: &ObjectName, if_exists: bool, action: &A
     if if_exists && !session.shared.knows(name) {
         return Ok(noticed("ALTER STREAM", false, || format!("stream {name} does not exist, skipped")));
     }
+    session.shared.stream_alone(name, "ALTER")?;
     let changed = session.shared.alter_stream(name, |stream| ddl::altered(stream, action)).await?;
     Ok(noticed("ALTER STREAM", changed, || format!("stream {name} is like that already, skipped")))
 }
@@ -212,7 +234,7 @@ fn show_streams(session: &Session, like: Option<&str>) -> Result<Outcome> {
     let streams = session.shared.streams();
     let rows = streams
         .iter()
-        .filter(|s| s.name().schema() == DEFAULT_SCHEMA)
+        .filter(|s| s.name().schema() == DEFAULT_SCHEMA && s.kind() == "stream")
         .filter(|s| like.is_none_or(|pattern| matches_like(s.name().name(), pattern)))
         .map(|s| {
             let stream = &s.definition().stream;
@@ -252,11 +274,16 @@ async fn describe(session: &Session, name: &ObjectName) -> Result<Outcome> {
         .columns
         .iter()
         .map(|c| {
-            let nullable = yes_no(c.nullable);
-            vec![Some(c.name.clone()), Some(c.data_type.to_string()), nullable, c.default.clone(), c.comment.clone()]
+            let (nullable, default) = (yes_no(c.nullable), tables::default_of(&stream, c));
+            vec![Some(c.name.clone()), Some(c.data_type.to_string()), nullable, default, c.comment.clone()]
         })
         .collect();
-    let hidden = [("int", "the partition"), ("bigint", "offset in its partition"), ("timestamptz", "when accepted")];
+    let hidden = match stream.table {
+        None => [("int", "the partition"), ("bigint", "offset in its partition"), ("timestamptz", "when accepted")],
+        Some(_) => {
+            [("int", "0"), ("bigint", "the row's number, a new one with each UPDATE"), ("timestamptz", "when written")]
+        }
+    };
     for (column, (data_type, comment)) in HIDDEN_COLUMNS.iter().zip(hidden) {
         let comment = Some(format!("hidden: {comment}"));
         rows.push(vec![Some((*column).to_owned()), Some(data_type.to_owned()), yes_no(false), None, comment]);

@@ -13,6 +13,7 @@ mod session;
 mod settings;
 mod statement;
 mod stopping;
+mod tables;
 mod uuid_casts;
 mod views;
 mod workers;

@@ -350,7 +350,7 @@ fn show_hidden(state: &mut SessionState) {
 /// The command tag of a plan that sessions may run; what would write files or change the context is refused.
 fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
     const ROWS: &str = "a stream is append-only and takes rows over HTTP: POST /v1/streams/<stream>";
-    const OBJECTS: &str = "what can be made is a stream: CREATE STREAM, ALTER STREAM, DROP STREAM";
+    const OBJECTS: &str = "what can be made are CREATE STREAM, CREATE TABLE and CREATE MATERIALIZED VIEW";
     let (name, instead) = match plan {
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => return Ok("EXPLAIN"),
         LogicalPlan::Ddl(ddl) => (ddl.name(), OBJECTS),

@@ -5,6 +5,7 @@
 mod jobs;
 mod queries;
 mod streams;
+mod tables;
 mod views;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::engine::Shared;
 
 /// The tables, by name.
-pub(crate) const SYSTEM_TABLES: [&str; 4] = ["jobs", "queries", "streams", "views"];
+pub(crate) const SYSTEM_TABLES: [&str; 5] = ["jobs", "queries", "streams", "tables", "views"];
 
 /// The table of that name, if it is one of [`SYSTEM_TABLES`].
 pub(crate) fn system_table(shared: &Arc<Shared>, name: &str) -> Option<Arc<dyn TableProvider>> {
@@ -29,6 +30,7 @@ pub(crate) fn system_table(shared: &Arc<Shared>, name: &str) -> Option<Arc<dyn T
         "jobs" => (jobs::schema(), jobs::rows),
         "queries" => (queries::schema(), queries::rows),
         "streams" => (streams::schema(), streams::rows),
+        "tables" => (tables::schema(), tables::rows),
         "views" => (views::schema(), views::rows),
         _ => return None,
     };

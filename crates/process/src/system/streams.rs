@@ -69,8 +69,8 @@ struct Row {
 }
 
 pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut rows: Vec<Row> = shared.streams().iter().map(|s| row(s)).collect();
-    rows.extend(shared.broken().into_iter().map(|(name, problem)| Row {
+    let mut rows: Vec<Row> = shared.streams().iter().filter(|s| s.kind() == "stream").map(|s| row(s)).collect();
+    rows.extend(shared.broken("stream").into_iter().map(|(name, problem)| Row {
         schema: name.schema().to_owned(),
         name: name.name().to_owned(),
         status: "broken",

@@ -101,11 +101,7 @@ impl Shared {
 
     /// The error that a name is taken, if it is.
     fn taken(&self, name: &ObjectName) -> Option<Error> {
-        let kind = match (self.view(name).is_some(), self.knows(name)) {
-            (true, _) => "materialized view",
-            (false, true) => "stream",
-            (false, false) => return None,
-        };
+        let kind = self.kind_of(name)?;
         Some(millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() }.into())
     }
 
@@ -120,7 +116,7 @@ impl Shared {
     pub(crate) async fn alter_writer(self: &Arc<Self>, stream: &ObjectName, action: &ViewAction) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         let Some(view) = self.writer(stream) else {
-            self.stream(stream)?;
+            self.stream_alone(stream, "ALTER")?;
             return Err(Error::rejected(
                 Code::WrongObjectType,
                 format!("stream {stream} is written by producers: only one that a query writes can be told so"),
@@ -224,21 +220,21 @@ impl Shared {
         if cascade {
             self.add_dependents_of(going[0].definition().object(), &mut going);
         }
-        self.remove_objects(&going, None).await?;
+        self.remove_objects(&going, &[]).await?;
         Ok(Some(going.iter().map(|v| v.name()).collect()))
     }
 
-    /// Removes views, streams that queries write, and one that producers write, in one transaction; then what is left of
-    /// them.
+    /// Removes views, streams that queries write, and tables and streams that others write, in one transaction; then
+    /// what is left of them.
     pub(crate) async fn remove_objects(
         self: &Arc<Self>,
         going: &[Arc<OpenView>],
-        stream: Option<&Arc<OpenStream>>,
+        alone: &[Arc<OpenStream>],
     ) -> Result<()> {
         let mut ids: Vec<ObjectId> = going.iter().rev().map(|v| v.definition().object()).collect();
-        ids.extend(stream.map(|s| ObjectId::Stream(s.id())));
+        ids.extend(alone.iter().map(|s| ObjectId::Stream(s.id())));
         self.options.catalog.drop_objects(&ids).await?;
-        let mut streams: Vec<Arc<OpenStream>> = stream.into_iter().map(Arc::clone).collect();
+        let mut streams = alone.to_vec();
         for view in going {
             let name = view.name();
             self.views.write().remove(&name);
@@ -274,10 +270,12 @@ impl Shared {
     pub(crate) fn existing_view(&self, name: &ObjectName) -> Result<Arc<OpenView>> {
         match self.view(name) {
             Some(view) => Ok(view),
-            None if self.knows(name) => {
-                Err(Error::rejected(Code::WrongObjectType, format!("{name} is a stream, not a materialized view")))
-            }
-            None => Err(no_view(name)),
+            None => match self.kind_of(name) {
+                Some(kind) => {
+                    Err(Error::rejected(Code::WrongObjectType, format!("{name} is a {kind}, not a materialized view")))
+                }
+                None => Err(no_view(name)),
+            },
         }
     }
 

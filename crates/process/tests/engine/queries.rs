@@ -103,7 +103,7 @@ async fn errors_have_the_code_and_place_a_client_expects() {
         ("SELECT 1/(id - id) FROM s", Code::DivisionByZero),
         ("SELECT CAST(name AS BIGINT) FROM s", Code::InvalidValue),
         ("CREATE STREAM s (id INT)", Code::DuplicateObject),
-        ("CREATE TABLE t (id INT)", Code::Unsupported),
+        ("CREATE TABLE s (id INT)", Code::DuplicateObject),
         ("COPY s TO '/tmp/x.csv'", Code::Unsupported),
         ("DROP STREAM nowhere", Code::UndefinedObject),
         ("CREATE STREAM other.t (id INT)", Code::UndefinedSchema),

@@ -15,20 +15,33 @@ pub(super) trait Stored: Serialize + DeserializeOwned {
     const KIND: &'static str;
     /// Its table; its tombstones are in `dropped_` and this.
     const TABLE: &'static str;
-    /// The format that its JSON is written in.
+    /// The newest format of its JSON.
     const FORMAT: i64;
+    /// The format that its JSON is written in: the oldest one whose readers understand it.
+    fn format(&self) -> i64 {
+        Self::FORMAT
+    }
     /// Its identity.
     fn id(&self) -> Uuid;
     /// Its name.
     fn name(&self) -> &ObjectName;
     /// Its version.
     fn version(&self) -> u32;
+    /// What it is, in messages about this one.
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
 }
 
 impl Stored for Stream {
     const KIND: &'static str = "stream";
     const TABLE: &'static str = "streams";
-    const FORMAT: i64 = 1;
+    const FORMAT: i64 = 2;
+
+    fn format(&self) -> i64 {
+        // Format 2 knows tables. Whoever does not would take one for a stream and append to it.
+        if self.table.is_some() { 2 } else { 1 }
+    }
 
     fn id(&self) -> Uuid {
         self.id.0
@@ -40,6 +53,10 @@ impl Stored for Stream {
 
     fn version(&self) -> u32 {
         self.version
+    }
+
+    fn kind(&self) -> &'static str {
+        Stream::kind(self)
     }
 }
 
@@ -118,13 +135,17 @@ pub(super) struct Write {
 impl Write {
     /// What is there, for the rules.
     pub(super) async fn objects(&mut self) -> Result<Objects> {
-        let rows = sqlx::query("SELECT id, schema_name, name, version FROM streams").fetch_all(&mut *self.tx).await;
+        let sql = "SELECT id, schema_name, name, version, \
+                   json_valid(definition) AND json_type(definition, '$.table') IS NOT NULL AS is_table FROM streams";
+        let rows = sqlx::query(sql).fetch_all(&mut *self.tx).await;
         let rows = rows.map_err(|e| storage(&self.path, "read", e))?;
         let mut streams = Vec::with_capacity(rows.len());
         for row in &rows {
             let (id, name) = identity(row, &self.path)?;
             let version = row.try_get("version").map_err(|e| storage(&self.path, "read", e))?;
-            streams.push(KnownStream { id: StreamId(id), name, version });
+            let is_table: bool = row.try_get("is_table").map_err(|e| storage(&self.path, "read", e))?;
+            let kind = if is_table { "table" } else { "stream" };
+            streams.push(KnownStream { id: StreamId(id), kind, name, version });
         }
         let views = definitions(&mut *self.tx, &self.path).await?;
         let pending = dropped::<Stream>(&mut *self.tx, &self.path).await?.into_iter().map(|(_, name)| name).collect();
@@ -149,7 +170,7 @@ impl Write {
             .bind(name.schema())
             .bind(name.name())
             .bind(i64::from(definition.version()))
-            .bind(T::FORMAT)
+            .bind(definition.format())
             .bind(encode(definition)?)
             .bind(definition.id().simple().to_string())
             .execute(&mut *self.tx)
@@ -157,7 +178,7 @@ impl Write {
         match done {
             Ok(_) => Ok(()),
             Err(e) if e.as_database_error().is_some_and(|e| e.is_unique_violation()) => {
-                Err(Error::AlreadyExists { kind: T::KIND, name: name.to_string() })
+                Err(Error::AlreadyExists { kind: definition.kind(), name: name.to_string() })
             }
             Err(e) => Err(storage(&self.path, "written", e)),
         }

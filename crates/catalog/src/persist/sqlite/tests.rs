@@ -1,7 +1,7 @@
 //! Owns the tests of the file: its layouts, its formats, and what is refused.
 
 use super::*;
-use crate::persist::conformance::{stream, view};
+use crate::persist::conformance::{stream, table, view};
 
 #[tokio::test]
 async fn what_was_created_is_there_after_opening_again() {
@@ -87,6 +87,30 @@ async fn a_definition_of_every_format_so_far_is_read() {
     assert_eq!((stream.columns.len(), stream.version, stream.options.partitions), (18, 3, 4));
     let written: serde_json::Value = serde_json::from_str(&rows::encode(&stream).unwrap()).unwrap();
     assert_eq!(written, serde_json::from_str::<serde_json::Value>(DEFINITION_1).unwrap());
+}
+
+/// A table as format 2 writes it. Never change the file.
+const TABLE_2: &str = include_str!("../../../fixtures/table-2.json");
+
+#[tokio::test]
+async fn a_table_is_written_in_a_format_that_those_who_know_streams_alone_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = SqliteCatalog::open(dir.path().join("c")).await.unwrap();
+    sqlx::query("INSERT INTO streams VALUES ('0b7b8a7e0f0f4c3c9d4b1c2d3e4f5a6c', 'public', 'orders', 2, 2, ?)")
+        .bind(TABLE_2)
+        .execute(&catalog.pool)
+        .await
+        .unwrap();
+    let orders = catalog.streams().await.unwrap().remove(0);
+    orders.validate().unwrap();
+    let written: serde_json::Value = serde_json::from_str(&rows::encode(&orders).unwrap()).unwrap();
+    assert_eq!(written, serde_json::from_str::<serde_json::Value>(TABLE_2).unwrap());
+
+    catalog.create_stream(&table("t")).await.unwrap();
+    catalog.create_stream(&stream("s")).await.unwrap();
+    let rows = sqlx::query("SELECT name, format FROM streams ORDER BY name").fetch_all(&catalog.pool).await.unwrap();
+    let formats: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(formats, [("orders".into(), 2), ("s".into(), 1), ("t".into(), 2)]);
 }
 
 /// Views as format 1 writes them. Never change the files.

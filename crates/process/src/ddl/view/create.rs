@@ -146,7 +146,12 @@ impl DerivedStreamDraft {
 }
 
 /// The query's columns under the names they were given.
-fn named(names: &[ColumnName], mut columns: Vec<Column>, kind: &str, object: &ObjectName) -> Result<Vec<Column>> {
+pub(in crate::ddl) fn named(
+    names: &[ColumnName],
+    mut columns: Vec<Column>,
+    kind: &str,
+    object: &ObjectName,
+) -> Result<Vec<Column>> {
     if names.len() > columns.len() {
         let reason = format!("it names {} columns and its query gives {}", names.len(), columns.len());
         return Err(CatalogError::InvalidDefinition { object: format!("{kind} {object}"), reason }.into());
@@ -259,7 +264,10 @@ pub(in crate::ddl) fn create_derived(
 }
 
 /// `(name [COMMENT 'text'], …)`, if it is there; a stream's with `WATERMARK FOR column AS expr`.
-fn column_names(cursor: &mut Cursor<'_>, mut of_stream: Option<&mut Entries>) -> Result<Vec<ColumnName>> {
+pub(in crate::ddl) fn column_names(
+    cursor: &mut Cursor<'_>,
+    mut of_stream: Option<&mut Entries>,
+) -> Result<Vec<ColumnName>> {
     if cursor.peek().token != Token::LParen {
         return Ok(Vec::new());
     }

@@ -15,6 +15,6 @@ pub use manage::{ViewAction, altered_view};
 pub use options::ViewOptionChange;
 pub use render::{render_create_derived, render_create_view};
 
-pub(super) use create::{create_derived, is_derived};
+pub(super) use create::{column_names, create_derived, is_derived, named};
 pub(super) use manage::{new_state, statement};
 pub(super) use options::{of_derived, reset_of_derived};

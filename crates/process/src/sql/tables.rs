@@ -1,0 +1,130 @@
+//! Owns the running of the statements about tables.
+
+use std::sync::Arc;
+
+use millstream_catalog::fault::Code;
+use millstream_catalog::{Column, DEFAULT_SCHEMA, ObjectName, Stream};
+
+use super::commands::{SHOW_CREATE, SHOW_TABLES, done, matches_like, noticed, read_sample, rows_of};
+use super::{Outcome, Session};
+use crate::ddl::{self, Command, SampleDraft, StreamDraft, TableAction, TableAsDraft};
+use crate::views::plan_query;
+use crate::{Error, Result};
+
+/// Runs a command about tables.
+pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Result<Outcome> {
+    let shared = &session.shared;
+    match command {
+        Command::CreateTable { table, if_not_exists } => create(session, (**table).clone(), *if_not_exists).await,
+        Command::CreateTableFromSample { sample, if_not_exists } => from_sample(session, sample, *if_not_exists).await,
+        Command::CreateTableAs { table, if_not_exists } => create_as(session, table, *if_not_exists, text).await,
+        Command::AlterTable { name, if_exists, actions } => {
+            const TAG: &str = "ALTER TABLE";
+            if *if_exists && shared.kind_of(name).is_none() {
+                return Ok(noticed(TAG, false, || format!("table {name} does not exist, skipped")));
+            }
+            let changed = shared.alter_table(name, actions).await?;
+            Ok(noticed(TAG, changed, || format!("table {name} is like that already, skipped")))
+        }
+        Command::DropTable { names, if_exists, cascade } => {
+            let missing = shared.drop_tables(names, *if_exists, *cascade).await?;
+            let notices = missing.iter().map(|name| format!("table {name} does not exist, skipped")).collect();
+            Ok(Outcome::Done { tag: "DROP TABLE".to_owned(), notices })
+        }
+        Command::Truncate { names } => {
+            names.iter().try_for_each(|name| shared.table(name, "DROP").map(|_| ()))?;
+            Err(Error::rejected(Code::Unsupported, "TRUNCATE is not supported: DROP TABLE, and CREATE TABLE again"))
+        }
+        Command::ShowTables { like } => show(session, like.as_deref()),
+        Command::ShowCreateTable { name } => {
+            show_create(&shared.table(name, "SHOW CREATE")?.definition().stream, "SHOW")
+        }
+        Command::CommentOnTable { name, text } => {
+            let action = TableAction::SetComment { column: None, text: text.clone() };
+            shared.table(name, "COMMENT ON")?;
+            shared.alter_table(name, &[action]).await?;
+            done("COMMENT")
+        }
+        other => Err(Error::rejected(Code::Internal, format!("{other:?} is not about tables"))),
+    }
+}
+
+/// What stands in a column's place when it is not given.
+pub(super) fn default_of(stream: &Stream, column: &Column) -> Option<String> {
+    let mut generated = stream.table.iter().flat_map(|spec| &spec.generated);
+    match generated.find(|g| g.column == column.name) {
+        Some(g) => Some(format!("generated: {}", g.expression)),
+        None => column.default.clone(),
+    }
+}
+
+async fn create(session: &Session, draft: StreamDraft, if_not_exists: bool) -> Result<Outcome> {
+    let name = draft.name.clone();
+    refuse_location(&draft)?;
+    let created = session.shared.create_stream(draft, if_not_exists).await?;
+    Ok(there_already(session, &name, created))
+}
+
+/// Done, with a notice when something of that name was there.
+fn there_already(session: &Session, name: &ObjectName, created: bool) -> Outcome {
+    let kind = session.shared.kind_of(name).unwrap_or("table");
+    noticed("CREATE TABLE", created, || format!("{kind} {name} already exists, skipped"))
+}
+
+fn refuse_location(draft: &StreamDraft) -> Result<()> {
+    match draft.table.as_ref().and_then(|spec| spec.location.as_ref()) {
+        None => Ok(()),
+        Some(_) => Err(Error::rejected(Code::Unsupported, "LOCATION is not supported: a table lies in the lake")),
+    }
+}
+
+async fn from_sample(session: &Session, sample: &SampleDraft, if_not_exists: bool) -> Result<Outcome> {
+    const TAG: &str = "CREATE TABLE";
+    let name = sample.name.clone();
+    if !(if_not_exists && session.shared.kind_of(&name).is_some()) {
+        let text = read_sample(&sample.path).await?;
+        let draft = sample.clone().with_columns(ddl::infer(&text, sample.format)?);
+        refuse_location(&draft)?;
+        session.shared.create_stream(draft, if_not_exists).await?;
+    }
+    show_create(&session.shared.table(&name, "SHOW CREATE")?.definition().stream, TAG)
+}
+
+async fn create_as(session: &Session, draft: &TableAsDraft, if_not_exists: bool, text: &str) -> Result<Outcome> {
+    let name = draft.name.clone();
+    if if_not_exists && session.shared.kind_of(&name).is_some() {
+        return Ok(there_already(session, &name, false));
+    }
+    if draft.with_data {
+        let message = format!("CREATE TABLE … AS takes no rows: add WITH NO DATA, then INSERT INTO {name} SELECT …");
+        return Err(Error::rejected(Code::Unsupported, message));
+    }
+    let planned = plan_query(&session.shared, &draft.query.statement, text).await?;
+    let table = draft.clone().with_columns(planned.columns)?;
+    refuse_location(&table)?;
+    let created = session.shared.create_stream(table, if_not_exists).await?;
+    Ok(there_already(session, &name, created))
+}
+
+fn show_create(table: &Arc<Stream>, tag: &'static str) -> Result<Outcome> {
+    let row = vec![Some(table.name.to_string()), Some(ddl::render_create_table(table))];
+    rows_of(&SHOW_CREATE, vec![row], tag)
+}
+
+fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
+    let tables = session.shared.streams().into_iter().filter(|t| t.kind() == "table");
+    let shown = tables
+        .filter(|t| t.name().schema() == DEFAULT_SCHEMA)
+        .filter(|t| like.is_none_or(|pattern| matches_like(t.name().name(), pattern)));
+    let rows = shown.map(|t| {
+        let table = Arc::clone(&t.definition().stream);
+        let key = table.table.as_ref().and_then(|spec| spec.primary_key.as_ref());
+        vec![
+            Some(table.name.to_string()),
+            Some(table.columns.len().to_string()),
+            key.map(|key| key.columns.join(", ")),
+            table.comment.clone(),
+        ]
+    });
+    rows_of(&SHOW_TABLES, rows.collect(), "SHOW")
+}
