@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::Result;
 use crate::arrangement::{Arrangement, Goes, Memory, Snapshot};
-use crate::compile::{CompileOptions, Compiler, InputKind, ViewInput, detached, refuse, stable};
+use crate::compile::{CompileOptions, Compiler, InputKind, ViewInput, detached, lookups_apart, refuse, stable};
 use crate::delta::{consolidate, weighted_schema};
 use crate::key::Key;
 use crate::node::{Node, Turn};
@@ -79,7 +79,7 @@ impl Dataflow {
         refuse::volatile(&plan)?;
         refuse::several_rows(&plan)?;
         let state = suited(state);
-        let plan = state.optimize(&stable::ordered(detached(plan)?)?)?;
+        let plan = state.optimize(&lookups_apart(stable::ordered(detached(plan)?)?)?)?;
         let mut compiler = Compiler::new(&state, kind_of, options);
         let part = match options.emit_on_window_close {
             true => compiler.compile_closing(&plan).await?,

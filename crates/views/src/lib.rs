@@ -22,6 +22,8 @@
 //! - *ranked* (first places of a partition) and *session groups* (aggregates by SESSION), where rows only come: they
 //!   keep what is shown, and a session its bounds and a few columns.
 //! - *join* (inner joins): what is new on one side meets what is kept of the other.
+//! - *lookup* (joins with `FOR SYSTEM_TIME AS OF PROCTIME()`): what comes on the left meets what is kept of the right
+//!   when it comes; what changes there later corrects nothing.
 //! - *keyed* (everything else: outer, semi and anti joins, window functions, first rows and aggregates whose input takes
 //!   rows back): the rows kept under the keys of the delta go through the engine's own operator again, and what comes out
 //!   is compared with what came out before.
@@ -52,7 +54,7 @@ mod slot;
 mod store;
 mod watermark;
 
-pub use compile::{CompileOptions, InputKind, ViewInput, WatermarkOf};
+pub use compile::{CompileOptions, InputKind, ViewInput, WatermarkOf, looked_up, tables_looked_up, without_lookups};
 pub use dataflow::{Answer, AnswerSnapshot, CheckpointStats, Dataflow, Refused, StepOutput};
 pub use delta::{WEIGHT, consolidate, weighted, weighted_schema};
 pub use error::{Error, Result};

@@ -16,7 +16,8 @@
 //! A statement takes three steps: [`respell`] on its tokens, for what the library's parser does not read; [`rewrite`] on
 //! what was parsed, so that the planner finds the tables inside the calls; and the planner that [`register`] adds, which
 //! makes projections, filters, unnests and window functions of them, and no plan node of its own. [`parse`] does the
-//! first two.
+//! first two, which also read the versions of tables, `t FOR SYSTEM_TIME AS OF expr` and `t VERSION AS OF n`; to plan
+//! these is the caller's.
 
 mod argument;
 mod call;
@@ -28,13 +29,13 @@ mod planner;
 mod session;
 mod spelling;
 mod statement;
+mod version;
 
 pub use call::{Function, input};
 pub use error::Error;
 pub use functions::{window_end, window_ends, window_start, window_starts};
 pub use planner::{WindowPlanner, register};
-pub use spelling::respell;
-pub use statement::{parse, rewrite};
+pub use statement::{parse, respell, rewrite};
 
 /// How many windows a row may be in: as many as a day has minutes.
 pub const MOST_WINDOWS: i64 = 1440;

@@ -8,10 +8,10 @@ use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{TableFactor, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
 
 use crate::call::canonical;
-use crate::respell;
+use crate::{spelling, version};
 
 /// Parses one statement in PostgreSQL's dialect, its calls ready for the planner.
 pub fn parse(sql: &str) -> Result<Statement> {
@@ -29,8 +29,13 @@ pub fn parse(sql: &str) -> Result<Statement> {
     }
 }
 
-/// Makes a query of the table in each call, so that whoever looks for a statement's tables finds it, and takes `TABLE(…)`
-/// off.
+/// Brings a statement's tokens into a form that the parser reads. Tokens keep their places in the text.
+pub fn respell(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    spelling::respell(version::respell(tokens))
+}
+
+/// Makes a query of the table in each call, so that whoever looks for a statement's tables finds it, takes `TABLE(…)` off,
+/// and gives tables their versions.
 pub fn rewrite(statement: &mut Statement) {
     let _ = match statement {
         Statement::Statement(statement) => statement.visit(&mut Calls),
@@ -49,6 +54,7 @@ impl VisitorMut for Calls {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        version::canonical(factor);
         canonical(factor);
         ControlFlow::Continue(())
     }

@@ -67,6 +67,8 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     super::uuid_casts::register(&context);
     CastTypes::install(&context);
     millstream_windows::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
+    let versions = Arc::new(super::versions::VersionPlanner);
+    context.register_relation_planner(versions).map_err(|e| Error::from_datafusion(e, ""))?;
     Ok(context)
 }
 

@@ -15,6 +15,7 @@ mod statement;
 mod stopping;
 mod tables;
 mod uuid_casts;
+mod versions;
 mod views;
 mod workers;
 

@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use millstream_catalog::fault::Code;
+use millstream_views::without_lookups;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -161,6 +162,7 @@ impl Session {
         }
         let generation = self.shared.plans.generation();
         let plan = plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?;
+        let plan = without_lookups(plan).map_err(|e| Error::from_datafusion(e, &statement.text))?;
         if let LogicalPlan::Dml(dml) = &plan
             && let Some(name) = object_name(&dml.table_name)
         {

@@ -2,7 +2,8 @@
 //!
 //! The positions of a stream's query are in its state, and have to mean the same after a restart. A view's changelog
 //! does not outlive the process, the streams that the view reads do: so they are what the stream's query reads. The
-//! same goes for EMIT ON WINDOW CLOSE, since closed windows stay as they are through restarts.
+//! same goes for EMIT ON WINDOW CLOSE and for lookups, since closed windows and what was looked up stay as they are
+//! through restarts.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableScan};
 use futures::future::BoxFuture;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectName, View};
+use millstream_views::tables_looked_up;
 
 use super::open::OpenView;
 use super::plan::{object_name, plan_of, tables};
@@ -58,7 +60,18 @@ async fn query_of(shared: &Shared, view: &View) -> Result<LogicalPlan> {
             ),
         ));
     }
-    over_streams(shared, plan_of(shared, view).await?).await
+    let plan = plan_of(shared, view).await?;
+    if !tables_looked_up(&plan).is_empty() {
+        return Err(Error::rejected(
+            Code::Unsupported,
+            format!(
+                "materialized view {0} has what its rows looked up when they came (FOR SYSTEM_TIME AS OF PROCTIME()), \
+                 and cannot be read here: make it a stream, CREATE STREAM … AS with the query of {0}, and read that",
+                view.name
+            ),
+        ));
+    }
+    over_streams(shared, plan).await
 }
 
 fn in_place_of(scan: &TableScan, query: LogicalPlan) -> PlanResult<LogicalPlan> {

@@ -7,7 +7,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName, View, ViewKind};
-use millstream_views::{CompileOptions, Dataflow, InputKind, WatermarkSpec};
+use millstream_views::{CompileOptions, Dataflow, InputKind, WatermarkSpec, tables_looked_up};
 
 use super::columns;
 use super::inline::over_streams;
@@ -85,10 +85,13 @@ impl PlannedQuery {
     }
 }
 
-/// The dataflow of a planned query. What gives rows for good, to a stream or as closed windows, reads streams alone:
-/// their positions outlive the process.
+/// The dataflow of a planned query. What gives rows for good, to a stream, as closed windows or as what was looked up,
+/// reads streams alone: their positions outlive the process.
 async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataflow> {
-    let plan = if form.is_stream || form.closes { over_streams(shared, plan).await? } else { plan };
+    let looked_up = tables_looked_up(&plan);
+    check_looked_up(shared, &looked_up)?;
+    let given = form.is_stream || form.closes || !looked_up.is_empty();
+    let plan = if given { over_streams(shared, plan).await? } else { plan };
     let kind_of = |table: &TableReference| kind_of(shared, table);
     let state = shared.context()?.state();
     if !form.closes {
@@ -98,6 +101,22 @@ async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataf
     let watermark_of = |table: &TableReference| watermarks.iter().find(|(of, _)| of == table).map(|(_, w)| w.clone());
     let options = CompileOptions { watermark_of: Some(&watermark_of), emit_on_window_close: true };
     Ok(Dataflow::compile_with(plan, &state, &kind_of, options).await?)
+}
+
+/// Refuses to look up streams, which are no more at one time than all that came.
+fn check_looked_up(shared: &Shared, tables: &[Option<TableReference>]) -> Result<()> {
+    let names = tables.iter().flatten().filter_map(object_name);
+    let Some(stream) = names.filter(|name| shared.view(name).is_none()).find(|name| shared.stream(name).is_ok()) else {
+        return Ok(());
+    };
+    Err(Error::rejected(
+        Code::Unsupported,
+        format!(
+            "stream {stream} cannot be looked up (FOR SYSTEM_TIME AS OF PROCTIME()): it has all rows that ever came; \
+             look up a materialized view with the row of each key, such as the last one: SELECT … FROM (SELECT *, \
+             row_number() OVER (PARTITION BY key ORDER BY time DESC) AS n FROM {stream}) WHERE n = 1"
+        ),
+    ))
 }
 
 /// The watermarks of the streams that a plan reads.

@@ -136,7 +136,8 @@ impl Running {
     pub(super) async fn catch_up(&mut self) -> Outcome<()> {
         let ends = self.ends();
         self.expect_history(&ends);
-        for (i, end) in ends.iter().enumerate() {
+        for i in self.looked_up_first() {
+            let end = &ends[i];
             while !self.inputs[i].has_read(end) {
                 match self.take(i)? {
                     News::Rows(rows) => {
@@ -169,7 +170,11 @@ impl Running {
     }
 
     fn take(&mut self, i: usize) -> Result<News> {
-        tokio::task::block_in_place(|| self.inputs[i].take(STEP_ROWS))
+        self.take_up_to(i, STEP_ROWS)
+    }
+
+    fn take_up_to(&mut self, i: usize, rows: usize) -> Result<News> {
+        tokio::task::block_in_place(|| self.inputs[i].take(rows))
     }
 
     /// Reads some of what the log of an input no longer has.
@@ -270,16 +275,40 @@ impl Running {
         }
     }
 
-    async fn advance_once(&mut self) -> Outcome<()> {
-        let mut deltas = Vec::with_capacity(self.inputs.len());
-        let mut in_history = Vec::new();
-        for i in 0..self.inputs.len() {
-            match self.take(i)? {
-                News::Rows(rows) => deltas.push(rows),
-                News::InHistory => {
-                    in_history.push(i);
-                    deltas.push(vec![]);
+    /// The numbers of the inputs, those first that are looked up.
+    fn looked_up_first(&self) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..self.inputs.len()).collect();
+        numbers.sort_by_key(|i| !self.flow.inputs()[*i].looked_up);
+        numbers
+    }
+
+    /// Takes in what is new of the inputs that others look up, so that rows see all that was there when they came.
+    async fn advance_looked_up(&mut self) -> Outcome<()> {
+        for i in (0..self.inputs.len()).filter(|i| self.flow.inputs()[*i].looked_up).collect::<Vec<_>>() {
+            let end = self.inputs[i].end();
+            while !self.inputs[i].has_read(&end) {
+                match self.take(i)? {
+                    News::Rows(rows) => {
+                        let deltas = self.only(i, rows);
+                        self.step(deltas).await?;
+                    }
+                    News::InHistory => self.read_history(i).await?,
                 }
+            }
+        }
+        Ok(())
+    }
+
+    async fn advance_once(&mut self) -> Outcome<()> {
+        self.advance_looked_up().await?;
+        let mut deltas = self.nothing();
+        let mut in_history = Vec::new();
+        // What is looked up is taken last and whole: it came before the rows that were taken, or with them.
+        for i in self.looked_up_first().into_iter().rev() {
+            let limit = if self.flow.inputs()[i].looked_up { usize::MAX } else { STEP_ROWS };
+            match self.take_up_to(i, limit)? {
+                News::Rows(rows) => deltas[i] = rows,
+                News::InHistory => in_history.insert(0, i),
             }
         }
         if deltas.iter().any(|rows| !rows.is_empty()) || in_history.is_empty() {

@@ -5,6 +5,7 @@
 mod derived;
 mod faults;
 mod harness;
+mod lookups;
 mod point_reads;
 mod queries;
 mod reads;

@@ -8,6 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::future::BoxFuture;
 
 use super::join::outer_joins_apart;
+use super::lookup::lookup;
 use super::{Compiler, Part, Sealed, event_time, linear, refuse};
 use crate::node::{Close, KeyedInput};
 use crate::{Error, Result};
@@ -53,10 +54,13 @@ impl Compiler<'_> {
                 let part = self.compile(plan).await?;
                 self.close(part).await
             }
-            other => {
-                self.compile(other).await?;
-                Err(self.never_closes())
-            }
+            other => match lookup(other) {
+                Some(lookup) => self.lookup(lookup, true).await,
+                None => {
+                    self.compile(other).await?;
+                    Err(self.never_closes())
+                }
+            },
         }
     }
 

@@ -219,7 +219,7 @@ pub(super) fn outer_joins_apart(join: &Join) -> Result<LogicalPlan> {
 }
 
 /// Leaves out the columns that were computed for the key.
-fn without_computed(part: Part, joined: &DFSchemaRef, wanted: &DFSchemaRef) -> Result<Part> {
+pub(super) fn without_computed(part: Part, joined: &DFSchemaRef, wanted: &DFSchemaRef) -> Result<Part> {
     if joined.fields().len() == wanted.fields().len() {
         return Ok(part);
     }

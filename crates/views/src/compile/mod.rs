@@ -9,6 +9,7 @@ mod closing;
 mod event_time;
 mod join;
 mod linear;
+mod lookup;
 pub(crate) mod refuse;
 mod session;
 mod sessions;
@@ -33,6 +34,8 @@ use crate::node::{Constant, Linear, Node};
 use crate::slot::{Cell, Slot};
 
 pub(crate) use event_time::{Bound, EVENT_TIME, Times};
+pub(crate) use lookup::lookups_apart;
+pub use lookup::{looked_up, tables_looked_up, without_lookups};
 pub(crate) use source::detached;
 
 /// How the rows of an input can change.
@@ -55,6 +58,8 @@ pub struct ViewInput {
     pub kind: InputKind,
     /// What is declared of its event times.
     pub watermark: Option<WatermarkSpec>,
+    /// Whether rows of other inputs look it up: what is new in it is to be given first.
+    pub looked_up: bool,
 }
 
 /// The watermark that is declared of a table, if there is one.
@@ -103,6 +108,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) inputs: Vec<ViewInput>,
     /// The first node that takes back rows it gave.
     pub(crate) taken_back_by: Option<String>,
+    /// Whether it is at what rows look up.
+    looked_up: bool,
     slots: usize,
 }
 
@@ -112,7 +119,7 @@ impl<'a> Compiler<'a> {
         kind_of: &'a (dyn Fn(&TableReference) -> Option<InputKind> + Sync),
         options: CompileOptions<'a>,
     ) -> Self {
-        Self { state, kind_of, options, inputs: Vec::new(), taken_back_by: None, slots: 0 }
+        Self { state, kind_of, options, inputs: Vec::new(), taken_back_by: None, looked_up: false, slots: 0 }
     }
 
     /// A new slot for rows of these columns.
@@ -186,7 +193,10 @@ impl<'a> Compiler<'a> {
             LogicalPlan::Sort(sort) => self.top(plan, sort).await,
             LogicalPlan::Repartition(repartition) => self.compile(&repartition.input).await,
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => self.constant(plan).await,
-            other => Err(refuse::operator(other)),
+            other => match lookup::lookup(other) {
+                Some(lookup) => self.lookup(lookup, false).await,
+                None => Err(lookup::misplaced(other).unwrap_or_else(|| refuse::operator(other))),
+            },
         }
     }
 

@@ -89,7 +89,9 @@ impl Compiler<'_> {
 
     /// The number of the input that a scan reads.
     fn input(&mut self, table: &TableReference, scan: &TableScan) -> Result<usize> {
-        if let Some(i) = self.inputs.iter().position(|input| &input.table == table) {
+        // What is looked up is read before the rows that look it up, so it is another input; none of its rows are late.
+        let known = |input: &ViewInput| &input.table == table && input.looked_up == self.looked_up;
+        if let Some(i) = self.inputs.iter().position(known) {
             return Ok(i);
         }
         let Some(kind) = (self.kind_of)(table) else {
@@ -98,8 +100,10 @@ impl Compiler<'_> {
                 "a view can read streams, tables and materialized views",
             ));
         };
-        let watermark = self.options.watermark_of.and_then(|watermark_of| watermark_of(table));
-        self.inputs.push(ViewInput { table: table.clone(), schema: scan.source.schema(), kind, watermark });
+        let watermark_of = self.options.watermark_of.filter(|_| !self.looked_up);
+        let watermark = watermark_of.and_then(|watermark_of| watermark_of(table));
+        let (schema, looked_up) = (scan.source.schema(), self.looked_up);
+        self.inputs.push(ViewInput { table: table.clone(), schema, kind, watermark, looked_up });
         Ok(self.inputs.len() - 1)
     }
 }

@@ -270,7 +270,8 @@ impl Dataflow {
     fn query(&mut self) -> String {
         let mut text = self.explain();
         for input in &self.inputs {
-            text.push_str(&format!("reads {} ({:?})\n", input.table, input.kind));
+            let looked_up = if input.looked_up { ", looked up" } else { "" };
+            text.push_str(&format!("reads {} ({:?}{looked_up})\n", input.table, input.kind));
         }
         let described = self.visit(&mut |number, kept| {
             text.push_str(&format!("{number}: {}\n", kept.describe()));

@@ -84,7 +84,8 @@ impl InnerJoin {
     }
 }
 
-fn without(found: Found, left_out: &[bool]) -> Found {
+/// What is found of the probe rows that are not left out.
+pub(super) fn without(found: Found, left_out: &[bool]) -> Found {
     let pairs = found.probe.into_iter().zip(found.rows).filter(|(i, _)| !left_out[*i as usize]);
     let (probe, rows) = pairs.unzip();
     Found { probe, rows }

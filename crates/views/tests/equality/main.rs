@@ -7,6 +7,7 @@ mod cases;
 mod fixed;
 mod grammar;
 mod history;
+mod lookups;
 mod memory;
 mod nodes;
 mod outcome;

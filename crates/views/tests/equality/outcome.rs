@@ -36,6 +36,7 @@ fn context() -> SessionContext {
 fn threads(n: usize) -> SessionContext {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(n));
     millstream_windows::register(&context).unwrap();
+    crate::lookups::register(&context);
     context
 }
 
@@ -49,6 +50,18 @@ fn fill(context: &SessionContext, table: usize, rows: RecordBatch) {
     drop(context.deregister_table(name).unwrap());
     let table = MemTable::try_new(world::schema(table), vec![vec![rows]]).unwrap();
     context.register_table(name, Arc::new(table)).unwrap();
+}
+
+/// A session over what the tables hold behind a step.
+pub(crate) fn session(history: &History, step: usize) -> SessionContext {
+    let context = context();
+    (0..TABLES.len()).for_each(|table| fill(&context, table, history.content(table, step)));
+    context
+}
+
+/// What plain DataFusion answers behind a step.
+pub(crate) async fn batches_at(sql: &str, history: &History, step: usize) -> Vec<RecordBatch> {
+    session(history, step).sql(sql).await.unwrap().collect().await.unwrap()
 }
 
 pub(crate) async fn compile(sql: &str) -> Result<Dataflow, Error> {
