@@ -231,6 +231,12 @@ impl LakeSnapshot {
     pub fn touches(&self, gone: &RoaringTreemap) -> bool {
         self.state.files.values().any(|file| may_hold(&file.stats, gone))
     }
+
+    /// Bytes of the files that may hold one of these rows: what a change that takes them out may write again.
+    pub fn bytes_touched(&self, gone: &RoaringTreemap) -> u64 {
+        let touched = self.state.files.values().filter(|file| may_hold(&file.stats, gone));
+        touched.map(|file| u64::try_from(file.add.size).unwrap_or(0)).sum()
+    }
 }
 
 /// Staged files as they are, and what takes the place of those that hold rows which go.

@@ -19,7 +19,7 @@ use super::retry::backoff;
 use crate::engine::Shared;
 use crate::read::lake_batch;
 use crate::stream::{Counters, OpenStream};
-use crate::tables::merge_down;
+use crate::tables::{merge_down, patience};
 use crate::{Error, Result};
 
 /// How often a stream looks at the age and size of what waits, unless less than that is old already.
@@ -56,6 +56,10 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
         let age = Duration::from_micros(now.saturating_sub(since).max(0) as u64);
         let due = bytes >= shared.options.tier_bytes || age >= shared.options.tier_age;
         if !due {
+            continue;
+        }
+        let early = bytes < shared.options.tier_bytes;
+        if early && patience(&shared, &stream).await.is_ok_and(|patience| age < patience) {
             continue;
         }
         job.started();

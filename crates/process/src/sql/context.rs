@@ -18,7 +18,7 @@ use crate::ddl::CastTypes;
 use crate::engine::Shared;
 use crate::read::{StreamTable, ViewTable};
 use crate::system::{SYSTEM_TABLES, system_table};
-use crate::tables::TableSource;
+use crate::tables::{AsOf, TableSource};
 use crate::{Error, Result};
 
 /// The name of the one database.
@@ -155,6 +155,23 @@ impl std::fmt::Debug for StreamsSchema {
     }
 }
 
+impl StreamsSchema {
+    fn table_as_of(
+        &self,
+        shared: &Arc<Shared>,
+        name: &str,
+        point: AsOf,
+    ) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
+        let table = shared.stream(&object).map_err(datafusion::error::DataFusionError::from)?;
+        if table.table().is_none() {
+            let message = format!("stream {object} has no versions: its rows only come, filter by _ingest_time");
+            return Err(Error::rejected(millstream_catalog::fault::Code::WrongObjectType, message).into());
+        }
+        Ok(Some(Arc::new(TableSource::new(Arc::clone(shared), table, self.hidden).as_of(point))))
+    }
+}
+
 #[async_trait]
 impl SchemaProvider for StreamsSchema {
     fn table_names(&self) -> Vec<String> {
@@ -175,6 +192,9 @@ impl SchemaProvider for StreamsSchema {
             && let Some(table) = system_table(&shared, name)
         {
             return Ok(Some(table));
+        }
+        if let Some((table, point)) = AsOf::of_name(name) {
+            return self.table_as_of(&shared, table, point);
         }
         let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
         if let Some(view) = shared.view(&object) {

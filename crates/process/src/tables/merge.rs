@@ -1,6 +1,7 @@
 //! Owns merging down: what a table's log says becomes part of its Delta table, exactly once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -11,6 +12,11 @@ use super::state::TableSnapshot;
 use crate::Result;
 use crate::engine::Shared;
 use crate::stream::{Counters, OpenStream};
+
+/// Files are written again at no more than this rate, unless much waits.
+const REWRITE_BYTES_A_SECOND: u64 = 32 << 20;
+/// No change waits longer for the lake.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Takes what the hot tier has into the lake, in one commit. Returns the number of log records taken. The caller sees
 /// to it that one merge of a table runs at a time.
@@ -28,8 +34,18 @@ pub(crate) async fn merge_down(shared: &Arc<Shared>, table: &Arc<OpenStream>) ->
     let _permit = shared.tier_permits.acquire().await;
     let changes = changes_of(&snapshot, schema)?;
     snapshot.table.change(changes).await?;
+    state.was_merged();
     Counters::add(&table.counters.tiered_rows, snapshot.hot.rows_came());
     Ok(records)
+}
+
+/// How long the lake may wait for changes that make it write these many bytes again: a little for few, more for many,
+/// so that single rows which change all over a large table do not keep the disk busy.
+pub(crate) async fn patience(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Duration> {
+    let Some(state) = table.table() else { return Ok(Duration::ZERO) };
+    let snapshot = state.snapshot(shared, table).await?;
+    let rewritten = snapshot.lake.bytes_touched(&snapshot.hot.gone);
+    Ok(Duration::from_secs(rewritten / REWRITE_BYTES_A_SECOND).min(LONGEST_PATIENCE))
 }
 
 fn changes_of(snapshot: &TableSnapshot, schema: arrow::datatypes::SchemaRef) -> Result<RowChanges> {

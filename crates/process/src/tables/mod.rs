@@ -26,10 +26,12 @@ mod staged;
 mod state;
 #[cfg(test)]
 mod tests;
+mod travel;
 mod write;
 
 pub(crate) use changelog::changelog_schema;
-pub(crate) use merge::merge_down;
+pub(crate) use merge::{merge_down, patience};
 pub(crate) use source::TableSource;
 pub(crate) use state::{Following, TableSnapshot, TableState};
+pub(crate) use travel::AsOf;
 pub(crate) use write::{Applied, Change, Turn, insert};

@@ -17,6 +17,7 @@ use millstream_catalog::OFFSET_COLUMN;
 
 use super::live_rows::IsLive;
 use super::state::TableSnapshot;
+use super::travel::{AsOf, snapshot_as_of};
 use crate::engine::Shared;
 use crate::read::{ReadPoint, reader_schema, scan_lake};
 use crate::stream::OpenStream;
@@ -27,8 +28,18 @@ pub(crate) struct TableSource {
     shared: Arc<Shared>,
     table: Arc<OpenStream>,
     schema: SchemaRef,
-    /// What is read, when it is not what the statement's read point shows.
-    pinned: Option<TableSnapshot>,
+    instant: Instant,
+}
+
+/// When a table is read.
+#[derive(Debug)]
+enum Instant {
+    /// When the statement's other tables are.
+    Statement,
+    /// At a point in its history.
+    AsOf(AsOf),
+    /// As it was found before.
+    Found(TableSnapshot),
 }
 
 impl TableSource {
@@ -36,20 +47,28 @@ impl TableSource {
     pub(crate) fn new(shared: Arc<Shared>, table: Arc<OpenStream>, hidden: bool) -> Self {
         let definition = table.definition();
         let schema = if hidden { &definition.full_schema } else { &definition.schema };
-        Self { shared, schema: reader_schema(schema), table, pinned: None }
+        Self { shared, schema: reader_schema(schema), table, instant: Instant::Statement }
     }
 
-    /// The table as it was at that instant.
+    /// The table as it was found before.
     pub(crate) fn at(self, snapshot: TableSnapshot) -> Self {
-        Self { pinned: Some(snapshot), ..self }
+        Self { instant: Instant::Found(snapshot), ..self }
+    }
+
+    /// The table as it was at a point in its history, in today's columns.
+    pub(crate) fn as_of(self, point: AsOf) -> Self {
+        Self { instant: Instant::AsOf(point), ..self }
     }
 
     async fn snapshot(&self, state: &dyn Session) -> Result<TableSnapshot> {
-        if let Some(pinned) = &self.pinned {
-            return Ok(pinned.clone());
+        match &self.instant {
+            Instant::Found(snapshot) => Ok(snapshot.clone()),
+            Instant::AsOf(point) => Ok(snapshot_as_of(&self.shared, &self.table, *point).await?),
+            Instant::Statement => {
+                let point = state.config().get_extension::<ReadPoint>().unwrap_or_default();
+                Ok(point.table(&self.shared, &self.table).await?)
+            }
         }
-        let point = state.config().get_extension::<ReadPoint>().unwrap_or_default();
-        Ok(point.table(&self.shared, &self.table).await?)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use millstream_buffer::{LogReader, LogView};
 use millstream_catalog::Positions;
+use millstream_catalog::fault::Code;
 use millstream_store::{LakeSnapshot, LakeTable};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use super::hot::Hot;
 use super::keys::KeyIndex;
@@ -31,7 +33,15 @@ pub(crate) struct TableState {
     pub(super) keys: Mutex<Option<KeyIndex>>,
     /// How many views need the old content of rows that go.
     followers: AtomicU64,
+    /// Told after each merge.
+    merged: Notify,
 }
+
+/// The hot tier is in memory: writers wait while it has more bytes in the log than this many times what is merged at
+/// once,
+const MOST_UNMERGED: u64 = 4;
+/// and are sent away after this long.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// A table at one instant.
 #[derive(Debug, Clone)]
@@ -69,6 +79,35 @@ impl TableState {
     /// Whether the old content of rows that go must be kept.
     pub(crate) fn is_followed(&self) -> bool {
         self.followers.load(Ordering::Acquire) > 0
+    }
+
+    /// Says that a range of the log was merged.
+    pub(super) fn was_merged(&self) {
+        self.merged.notify_waiters();
+    }
+
+    /// Returns when the hot tier has room for more.
+    pub(super) async fn room(&self, shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<()> {
+        let most = shared.options.tier_bytes.saturating_mul(MOST_UNMERGED);
+        let unmerged = || table.log().view().size_since(&table.lake_positions()).1;
+        if unmerged() < most {
+            return Ok(());
+        }
+        let wait = async {
+            loop {
+                let merged = self.merged.notified();
+                if unmerged() < most {
+                    return;
+                }
+                merged.await;
+            }
+        };
+        tokio::time::timeout(LONGEST_WAIT, wait).await.map_err(|_| Error::Rejected {
+            code: Code::Busy,
+            message: format!("table {} has {} bytes of changes that the lake does not have yet", table.name(), unmerged()),
+            hint: Some("system.jobs says what keeps the lake from taking them; try again later".to_owned()),
+            position: None,
+        })
     }
 
     /// Returns when no change that began before is under way.
@@ -142,6 +181,6 @@ async fn advance(mut hot: Hot, view: Arc<dyn LogView>, adapter: BatchAdapter, la
         Ok(hot)
     };
     tokio::task::spawn_blocking(read).await.map_err(|e| {
-        Error::rejected(millstream_catalog::fault::Code::Internal, format!("reading a table's log ended early: {e}"))
+        Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}"))
     })?
 }

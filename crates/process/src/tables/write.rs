@@ -55,6 +55,7 @@ impl Turn {
     pub(crate) async fn of(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Turn> {
         let state = state_of(table)?;
         state.look(shared, table).await?;
+        state.room(shared, table).await?;
         let gate = Arc::clone(&state.gate).write_owned().await;
         Ok(Turn { shared: Arc::clone(shared), table: Arc::clone(table), gate })
     }
@@ -106,6 +107,7 @@ pub(crate) async fn insert(
 ) -> Result<Applied> {
     let state = state_of(table)?;
     state.look(shared, table).await?;
+    state.room(shared, table).await?;
     let gate = indexed_gate(shared, table, state).await?;
     let mut gatherer = Gatherer::new(shared, table, keep)?;
     while let Some(rows) = rows.next().await {

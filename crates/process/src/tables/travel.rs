@@ -1,0 +1,110 @@
+//! Owns time travel: a table as it was at a version of its Delta table, or at a time.
+//!
+//! A version holds what was merged into the lake by then. A time between two versions is read from the earlier one and
+//! the log after it, as long as the log keeps those records (`retention`); else it is what the earlier version holds.
+
+use std::sync::Arc;
+
+use millstream_catalog::Positions;
+use millstream_catalog::fault::Code;
+
+use super::hot::Hot;
+use super::state::TableSnapshot;
+use crate::background::open_table;
+use crate::engine::Shared;
+use crate::read::{BatchAdapter, reader_schema};
+use crate::stream::OpenStream;
+use crate::{Error, Result};
+
+/// A point in a table's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AsOf {
+    /// A version of the Delta table.
+    Version(i64),
+    /// A time, µs since 1970.
+    Time(i64),
+}
+
+/// Stands between a table's name and the point in its history, in names that only the planner sees.
+const MARK: &str = " as of ";
+
+impl AsOf {
+    /// The name that stands for the table at that point.
+    pub(crate) fn name_for(self, table: &str) -> String {
+        match self {
+            AsOf::Version(version) => format!("{table}{MARK}v{version}"),
+            AsOf::Time(us) => format!("{table}{MARK}t{us}"),
+        }
+    }
+
+    /// The table and the point that such a name stands for.
+    pub(crate) fn of_name(name: &str) -> Option<(&str, AsOf)> {
+        let (table, point) = name.rsplit_once(MARK)?;
+        let number = |text: &str| text.parse::<i64>().ok();
+        let point = match point.split_at_checked(1)? {
+            ("v", version) => AsOf::Version(number(version)?),
+            ("t", us) => AsOf::Time(number(us)?),
+            _ => return None,
+        };
+        Some((table, point))
+    }
+}
+
+/// The table as it was at that point.
+pub(crate) async fn snapshot_as_of(
+    shared: &Arc<Shared>,
+    table: &Arc<OpenStream>,
+    point: AsOf,
+) -> Result<TableSnapshot> {
+    let lake_table = open_table(shared, table).await?;
+    let until_us = match point {
+        AsOf::Version(version) => {
+            let lake = lake_table.snapshot_at(version).await?;
+            let hot = Arc::new(Hot::at(lake.positions.get(0)));
+            return Ok(TableSnapshot { hot, table: lake_table, lake });
+        }
+        AsOf::Time(us) => us,
+    };
+    if until_us > shared.options.clock.now_us() {
+        let message = format!("table {} cannot be read as of a time that is still to come", table.name());
+        return Err(Error::rejected(Code::InvalidRequest, message));
+    }
+    // The log is pinned first: what it loses meanwhile is in a later version, which is not wanted.
+    let view = table.log().view();
+    let version = lake_table.version_at(until_us.div_euclid(1000)).await?;
+    let lake = lake_table.snapshot_at(version).await?;
+    let seam = lake.positions.get(0);
+    let mut hot = Hot::at(seam);
+    if view.start().get(0) <= seam && seam < view.end().get(0) {
+        let adapter = BatchAdapter::new(reader_schema(&table.definition().full_schema));
+        let lake = lake_table.clone();
+        let read = move || {
+            for batch in view.read(&Positions(vec![seam]))? {
+                let batch = batch?;
+                if batch.ingest_time_us > until_us {
+                    break;
+                }
+                hot.take(&batch, &adapter, &lake)?;
+            }
+            Ok::<_, Error>(hot)
+        };
+        hot = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}")))??;
+    }
+    Ok(TableSnapshot { hot: Arc::new(hot), table: lake_table, lake })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_the_table_and_the_point() {
+        for point in [AsOf::Version(12), AsOf::Time(-5)] {
+            assert_eq!(AsOf::of_name(&point.name_for("orders")), Some(("orders", point)));
+        }
+        assert_eq!(AsOf::of_name("orders"), None);
+        assert_eq!(AsOf::of_name("orders as of x1"), None);
+    }
+}
