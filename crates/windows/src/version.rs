@@ -20,6 +20,11 @@ pub(crate) fn respell(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         return tokens;
     }
     let solid: Vec<usize> = (0..tokens.len()).filter(|i| !matches!(tokens[*i].token, Token::Whitespace(_))).collect();
+    // RESTORE t TO VERSION …, CREATE TABLE t CLONE u VERSION … are no queries, and are read as they are written.
+    let word = |nth: usize, word: &str| solid.get(nth).is_some_and(|i| is_word(&tokens[*i].token, word));
+    if word(0, "restore") || (word(0, "create") && tokens.iter().any(|t| is_word(&t.token, "clone"))) {
+        return tokens;
+    }
     let mut respelt = Vec::with_capacity(tokens.len() + 8);
     let mut taken = 0;
     for nth in 1..solid.len() {

@@ -88,7 +88,7 @@ pub use query::{QueryText, parse_query};
 pub use render::render_create;
 pub use sample::{SampleFormat, infer};
 pub use split::char_position;
-pub use table::{TableAction, TableAsDraft, altered_table, render_create_table};
+pub use table::{Point, TableAction, TableAsDraft, altered_table, render_create_table};
 pub use view::{
     ColumnName, DerivedStreamDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view, render_create_derived,
     render_create_view,
@@ -207,6 +207,20 @@ pub enum Command {
     Truncate {
         /// The tables.
         names: Vec<ObjectName>,
+    },
+    /// `DESCRIBE HISTORY name [LIMIT n]`.
+    DescribeHistory {
+        /// The table.
+        name: ObjectName,
+        /// How many versions are told of; all of them when it is not given.
+        limit: Option<u64>,
+    },
+    /// `RESTORE [TABLE] name TO VERSION AS OF n`, or `TIMESTAMP AS OF time`.
+    RestoreTable {
+        /// The table.
+        name: ObjectName,
+        /// What it is to be again.
+        point: Point,
     },
     /// `SHOW TABLES`.
     ShowTables {

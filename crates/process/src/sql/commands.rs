@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement, tables, views};
+use super::{Outcome, RowStream, Session, Statement, history, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
@@ -31,6 +31,8 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::AlterTable { .. } => (None, "ALTER TABLE"),
         Command::DropTable { .. } => (None, "DROP TABLE"),
         Command::Truncate { .. } => (None, "TRUNCATE TABLE"),
+        Command::DescribeHistory { .. } => (Some(history::history_schema()), "DESCRIBE"),
+        Command::RestoreTable { .. } => (None, "RESTORE TABLE"),
         Command::CommentOnTable { .. } => (None, "COMMENT"),
         Command::ShowTables { .. } => (texts(&SHOW_TABLES), "SHOW"),
         Command::ShowCreateTable { .. } => (texts(&SHOW_CREATE), "SHOW"),
@@ -98,6 +100,8 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::AlterTable { .. }
         | Command::DropTable { .. }
         | Command::Truncate { .. }
+        | Command::DescribeHistory { .. }
+        | Command::RestoreTable { .. }
         | Command::ShowTables { .. }
         | Command::ShowCreateTable { .. }
         | Command::CommentOnTable { .. }) => tables::run(session, command, &statement.text).await,

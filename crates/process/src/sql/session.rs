@@ -20,7 +20,9 @@ use super::point_read::PointRead;
 use super::rows::Query;
 use super::settings::Settings;
 use super::statement::PlannedQuery;
-use super::{Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden, views};
+use super::{
+    Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden, time_travel, views,
+};
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
 use crate::engine::Shared;
@@ -171,7 +173,10 @@ impl Session {
         let tag = permitted(&plan)?;
         let names = ColumnNames::of(sql, plan.schema().as_arrow());
         let prepared = Prepared::query(statement.clone(), plan, generation, tag, names)?;
-        self.shared.plans.keep(&prepared);
+        // What a time is may change from one use to the next.
+        if !names_a_time(&statement.text) {
+            self.shared.plans.keep(&prepared);
+        }
         Ok(prepared)
     }
 
@@ -305,6 +310,10 @@ impl Session {
     }
 }
 
+fn names_a_time(text: &str) -> bool {
+    text.as_bytes().windows(11).any(|word| word.eq_ignore_ascii_case(b"system_time"))
+}
+
 /// What becomes of result columns that have one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SameNames {
@@ -327,6 +336,7 @@ pub(crate) async fn plan_statement(
         show_hidden(&mut state);
         hidden::hide_in_wildcards(&mut ast, &|name| shared.knows(name));
     }
+    time_travel::name_versions(&mut ast, &state)?;
     check_casts(&mut ast);
     let digits = Digits::of_statement(&mut ast);
     let plan = match state.statement_to_plan(ast.clone()).await {

@@ -6,7 +6,7 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DEFAULT_SCHEMA, ObjectName, Stream};
 
 use super::commands::{SHOW_CREATE, SHOW_TABLES, done, matches_like, noticed, read_sample, rows_of};
-use super::{Outcome, Session};
+use super::{Outcome, Session, history};
 use crate::ddl::{self, Command, SampleDraft, StreamDraft, TableAction, TableAsDraft};
 use crate::views::plan_query;
 use crate::{Error, Result};
@@ -35,6 +35,8 @@ pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Res
             names.iter().try_for_each(|name| shared.table(name, "DROP").map(|_| ()))?;
             Err(Error::rejected(Code::Unsupported, "TRUNCATE is not supported: DROP TABLE, and CREATE TABLE again"))
         }
+        Command::DescribeHistory { name, limit } => history::describe(session, name, *limit).await,
+        Command::RestoreTable { name, point } => history::restore(session, name, point).await,
         Command::ShowTables { like } => show(session, like.as_deref()),
         Command::ShowCreateTable { name } => {
             show_create(&shared.table(name, "SHOW CREATE")?.definition().stream, "SHOW")

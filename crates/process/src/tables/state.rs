@@ -104,7 +104,11 @@ impl TableState {
         };
         tokio::time::timeout(LONGEST_WAIT, wait).await.map_err(|_| Error::Rejected {
             code: Code::Busy,
-            message: format!("table {} has {} bytes of changes that the lake does not have yet", table.name(), unmerged()),
+            message: format!(
+                "table {} has {} bytes of changes that the lake does not have yet",
+                table.name(),
+                unmerged()
+            ),
             hint: Some("system.jobs says what keeps the lake from taking them; try again later".to_owned()),
             position: None,
         })
@@ -180,7 +184,7 @@ async fn advance(mut hot: Hot, view: Arc<dyn LogView>, adapter: BatchAdapter, la
         }
         Ok(hot)
     };
-    tokio::task::spawn_blocking(read).await.map_err(|e| {
-        Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}"))
-    })?
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}")))?
 }

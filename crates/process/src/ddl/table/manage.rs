@@ -6,6 +6,7 @@ use millstream_catalog::fault::Code;
 use super::alter::alter_table;
 use super::create::create_table;
 use super::entries::unsupported;
+use super::history;
 use crate::Result;
 use crate::ddl::Command;
 use crate::ddl::cursor::Cursor;
@@ -14,6 +15,9 @@ use crate::ddl::statement::like;
 /// The statement, if its first words make it one about tables.
 pub(in crate::ddl) fn statement(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     refuse_kinds_of_table(cursor)?;
+    if let Some(command) = history::statement(cursor)? {
+        return Ok(Some(command));
+    }
     let command = if cursor.take_words(&["create", "table"]) {
         create_table(cursor)?
     } else if cursor.take_words(&["alter", "table"]) {

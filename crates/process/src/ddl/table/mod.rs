@@ -3,6 +3,7 @@
 mod alter;
 mod create;
 mod entries;
+mod history;
 mod manage;
 mod options;
 mod render;
@@ -14,6 +15,7 @@ mod there_and_back;
 
 pub use alter::{TableAction, altered_table};
 pub use create::TableAsDraft;
+pub use history::Point;
 pub use render::render_create_table;
 
 pub(super) use entries::{TableEntries, serial_advice};
