@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug/millstream
 VENV := $(abspath $(CARGO_TARGET_DIR))/venv
 
-.PHONY: help demo build test lint fmt bench soak soak-views fuzz slt need-cargo need-cc need-python
+.PHONY: help demo build test lint fmt bench tpch soak soak-views fuzz slt need-cargo need-cc need-python
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ fmt: need-cargo ## format every file
 bench: need-cargo need-cc need-python ## speed, against limits and peers; writes bench/results/
 	@cargo build --locked --release --package millstream --package millstream-bench --package millstream-nexmark
 	@python3 bench/run.py $(ARGS)
+
+tpch: need-cargo need-cc need-python ## TPC-H at scale 1 beside DuckDB, its answers checked (ARGS=--full for scale 10 too)
+	@cargo build --locked --release --package millstream --package millstream-bench --package millstream-nexmark
+	@python3 bench/run.py --only tpch $(ARGS)
 
 soak: need-cargo need-cc ## the crash test without end; stop it with Ctrl-C
 	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture

@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 
+from processes import pgbench
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -117,6 +119,16 @@ class Postgres:
         text = self._run([self.pgbench, *self._where(), "-S", "-c", "16", "-j", "2", "-M", "prepared", "-n",
                           "-T", str(max(1, round(seconds))), "postgres"])
         return float(re.search(r"^tps = ([0-9.]+)", text, re.MULTILINE).group(1))
+
+    def script_per_s(self, script, seconds):
+        """pgbench's own rate of a script's runs over 16 connections."""
+        return pgbench(self.address, script, seconds, self.pgbench)["per_s"]
+
+    def sql(self, statement):
+        """Runs a statement, by a script of one transaction."""
+        script = self.folder / "statement.sql"
+        script.write_text(statement + "\n")
+        self._run([self.pgbench, *self._where(), "-n", "-f", script, "-t", "1", "postgres"])
 
     def close(self):
         self.process.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,19 @@ def generator(binaries, command, **options):
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip())
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def pgbench(address, script, seconds, program="pgbench", user="bench", database="postgres"):
+    """A script over 16 connections, its statements prepared: runs a second, and how many failed."""
+    host, port = address.rsplit(":", 1)
+    command = [program, "-h", host, "-p", port, "-U", user, "-n", "-f", script, "-c", "16", "-j", "2", "-M", "prepared",
+               "-T", str(max(1, round(seconds))), database]
+    done = subprocess.run(command, capture_output=True, text=True)
+    rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
+    aborted = re.search(r"client \d+ .*(aborted|failed).*", done.stderr)
+    if done.returncode != 0 or rate is None or aborted:
+        raise RuntimeError(f"pgbench: {done.stderr.strip()[-600:]}")
+    return {"per_s": float(rate.group(1))}
 
 
 class Plain:

@@ -19,11 +19,13 @@ sys.path.insert(0, str(HERE))
 
 import measure  # noqa: E402
 from measure_nexmark import nexmark  # noqa: E402
+from measure_tables import clickbench, copy, inserts, merge, tpch, upserts  # noqa: E402
 from measure_views import aggregation, flat_cost, point_reads, three_views, view_freshness  # noqa: E402
 from report import Report, machine  # noqa: E402
 
 VIEWS = (aggregation, three_views, view_freshness, point_reads, flat_cost, nexmark)
-MEASUREMENTS = measure.MEASUREMENTS | {f.__name__.replace("_", "-"): f for f in VIEWS}
+TABLES = (tpch, clickbench, copy, inserts, merge, upserts)
+MEASUREMENTS = measure.MEASUREMENTS | {f.__name__.replace("_", "-"): f for f in VIEWS + TABLES}
 BINARIES = ("millstream", "millstream-bench", "millstream-nexmark")
 
 
@@ -37,7 +39,7 @@ def arguments():
     a.add_argument("--seconds", type=float, default=10, help="seconds of each ingest run (default 10)")
     a.add_argument("--rows", type=int, default=100_000_000, help="rows of the query comparison (default 100 M)")
     a.add_argument("--log-gb", type=float, default=5, help="size of the log for the restart (default 5)")
-    a.add_argument("--full", action="store_true", help="histories of 100 M rows instead of 10 M where cost must stay flat")
+    a.add_argument("--full", action="store_true", help="histories of 100 M rows, not 10 M, where cost must stay flat; TPC-H at scale 10 too")
     a.add_argument("--quick", action="store_true", help="tiny sizes, one round: shows that everything runs, not how fast")
     a.add_argument("--view-memory", default="1 GB", help="memory of the view of 20 M keys (default 1 GB)")
     a.add_argument("--queries", help="Nexmark: q0,q5,… (default all)")

@@ -1,0 +1,18 @@
+SELECT count(*) FROM hits WHERE advertiser <> 0;
+SELECT sum(advertiser), count(*), avg(width) FROM hits;
+SELECT count(DISTINCT user_id) FROM hits;
+SELECT count(DISTINCT phrase) FROM hits;
+SELECT min(event_date), max(event_date) FROM hits;
+SELECT region, count(DISTINCT user_id) AS users FROM hits GROUP BY region ORDER BY users DESC, region LIMIT 10;
+SELECT phrase, count(*) AS n FROM hits WHERE phrase <> '' GROUP BY phrase ORDER BY n DESC, phrase LIMIT 10;
+SELECT phrase, count(DISTINCT user_id) AS users FROM hits WHERE phrase <> '' GROUP BY phrase ORDER BY users DESC, phrase LIMIT 10;
+SELECT user_id, count(*) AS n FROM hits GROUP BY user_id ORDER BY n DESC, user_id LIMIT 10;
+SELECT user_id, phrase, count(*) AS n FROM hits GROUP BY user_id, phrase ORDER BY n DESC, user_id, phrase LIMIT 10;
+SELECT count(*) FROM hits WHERE url LIKE '%google%';
+SELECT phrase, min(url), count(*) AS n FROM hits WHERE url LIKE '%google%' AND phrase <> '' GROUP BY phrase ORDER BY n DESC, phrase LIMIT 10;
+SELECT phrase FROM hits WHERE phrase <> '' ORDER BY event_time, phrase LIMIT 10;
+SELECT counter, avg(length(url)) AS l, count(*) AS n FROM hits WHERE url <> '' GROUP BY counter HAVING count(*) > 10000 ORDER BY l DESC, counter LIMIT 25;
+SELECT watch_id, ip, count(*) AS n, sum(refresh), avg(width) FROM hits GROUP BY watch_id, ip ORDER BY n DESC, watch_id LIMIT 10;
+SELECT url, count(*) AS n FROM hits GROUP BY url ORDER BY n DESC, url LIMIT 10;
+SELECT url, count(*) AS n FROM hits WHERE counter = 62 AND event_date BETWEEN DATE '2013-07-01' AND DATE '2013-07-31' AND refresh = 0 GROUP BY url ORDER BY n DESC, url LIMIT 10;
+SELECT date_trunc('minute', event_time) AS minute, count(*) AS n FROM hits WHERE counter = 62 AND event_date BETWEEN DATE '2013-07-14' AND DATE '2013-07-15' GROUP BY date_trunc('minute', event_time) ORDER BY minute LIMIT 10;
