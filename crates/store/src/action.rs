@@ -22,7 +22,7 @@ pub(crate) struct Metadata {
     pub id: String,
     /// The schema, as JSON text.
     pub schema_string: String,
-    /// Partition columns; Millstream's tables have none.
+    /// Partition columns; streams' tables have none.
     #[serde(default)]
     pub partition_columns: Vec<String>,
     /// Table properties.
@@ -34,11 +34,17 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// The metadata of a new table.
-    pub fn new(id: String, fields: Vec<Value>, configuration: BTreeMap<String, Option<String>>, now_ms: i64) -> Self {
+    pub fn new(
+        id: String,
+        fields: Vec<Value>,
+        partition_columns: Vec<String>,
+        configuration: BTreeMap<String, Option<String>>,
+        now_ms: i64,
+    ) -> Self {
         let mut rest = Map::new();
         rest.insert("format".into(), json!({"provider": "parquet", "options": {}}));
         rest.insert("createdTime".into(), now_ms.into());
-        let mut metadata = Self { id, schema_string: String::new(), partition_columns: vec![], configuration, rest };
+        let mut metadata = Self { id, schema_string: String::new(), partition_columns, configuration, rest };
         metadata.set_fields(fields);
         metadata
     }

@@ -20,7 +20,9 @@ use roaring::RoaringTreemap;
 
 use crate::Result;
 use crate::action::{About, Action};
-use crate::merge::{MergeOrder, merge_plan, merge_session};
+use crate::layout::{Folders, values_of};
+use crate::merge::MergeOrder;
+use crate::order::sorted;
 use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState, rows_app_id, same_positions};
 use crate::stats::FileStats;
@@ -120,8 +122,7 @@ impl LakeTable {
         now_ms: i64,
     ) -> Result<(Vec<Add>, Option<Arc<InFlight>>)> {
         let Some(rows) = come else { return Ok((vec![], None)) };
-        let (writer, kept) = self.writer(&self.snapshot().state, now_ms)?;
-        let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
+        let (written, kept) = self.write(&self.snapshot().state, rows, now_ms).await?;
         Ok((written.adds, Some(kept)))
     }
 
@@ -146,7 +147,8 @@ impl LakeTable {
                 touched.push(file.clone());
             }
         }
-        touched.sort_by_cached_key(|f| MergeOrder::key(f));
+        let folder = |f: &FileEntry| values_of(&f.add.partition_values, state.partitioned_by());
+        touched.sort_by_cached_key(|f| (folder(f), MergeOrder::key(f)));
         let groups = groups(&touched, self.inner.options.target_file_bytes);
         let mut work = futures::stream::iter(groups)
             .map(|group| self.rewrite_group(state, group, gone, now_ms))
@@ -179,9 +181,14 @@ impl LakeTable {
         if files.is_empty() {
             return Ok(all);
         }
-        let (writer, kept) = self.writer(state, now_ms)?;
+        let values = values_of(&files[0].add.partition_values, state.partitioned_by());
+        let (writer, kept) = self.writer(state, Folders::Fixed(values), now_ms)?;
         let read = Arc::new(AtomicU64::new(0));
-        let rows = without(self.read(&files, writer.lake_schema.clone())?, gone.clone(), read.clone());
+        let mut rows = without(self.read_rows(&files, writer.file_schema.clone())?, gone.clone(), read.clone());
+        if files.len() > 1 {
+            let order = &self.inner.layout.sorted_by;
+            rows = sorted(rows, order).map_err(|e| self.failed("sort rows of", e.into()))?;
+        }
         let written = writer.write(rows).await.map_err(|e| self.failed("rewrite files of", e))?;
         let read = read.load(Ordering::Acquire);
         let expected: Option<u64> = files.iter().map(|f| f.stats.rows).sum();
@@ -202,7 +209,7 @@ impl LakeTable {
     /// Whether a file holds a row that goes, by reading its row numbers.
     async fn holds(&self, file: &Arc<FileEntry>, gone: &RoaringTreemap) -> Result<bool> {
         let numbers = Arc::new(Schema::new(vec![Field::new(OFFSET_COLUMN, DataType::Int64, true)]));
-        let mut rows = self.read(std::slice::from_ref(file), numbers)?;
+        let mut rows = self.read_rows(std::slice::from_ref(file), numbers)?;
         while let Some(batch) = rows.try_next().await.map_err(|e| self.failed("read row numbers of", e.into()))? {
             if row_numbers(&batch).is_some_and(|numbers| any_gone(numbers, gone)) {
                 return Ok(true);
@@ -210,14 +217,11 @@ impl LakeTable {
         }
         Ok(false)
     }
+}
 
-    /// All rows of files, one file after the other.
-    fn read(&self, files: &[Arc<FileEntry>], schema: SchemaRef) -> Result<SendableRecordBatchStream> {
-        let inner = &self.inner;
-        let session = merge_session(&inner.engine_url, &inner.history.store);
-        merge_plan(&inner.engine_url, &inner.history.folder, schema, files, MergeOrder::Concatenated)
-            .and_then(|plan| plan.execute(0, session.task_ctx()))
-            .map_err(|e| self.failed("read files of", e.into()))
+impl LakeTable {
+    fn read_rows(&self, files: &[Arc<FileEntry>], schema: SchemaRef) -> Result<SendableRecordBatchStream> {
+        self.read_all(files, schema).map_err(|e| self.failed("read files of", e.into()))
     }
 }
 
@@ -304,15 +308,19 @@ fn gone_entirely(stats: &FileStats, gone: &RoaringTreemap) -> Option<u64> {
     (gone.range_cardinality(first..=last) == all).then_some(stats.rows?)
 }
 
-/// Files that are rewritten together: small ones up to a file's target size, in the order of their rows.
+/// Files that are rewritten together: small ones of one folder up to a file's target size, in the order of their rows.
 fn groups(files: &[Arc<FileEntry>], target_bytes: usize) -> Vec<Vec<Arc<FileEntry>>> {
     let mut groups: Vec<Vec<Arc<FileEntry>>> = Vec::new();
-    let mut bytes = usize::MAX;
+    let small = target_bytes / 4;
+    let mut bytes = 0;
     for file in files {
         let size = usize::try_from(file.add.size).unwrap_or(0);
-        bytes = bytes.saturating_add(size);
+        bytes += size;
+        let joins = |group: &[Arc<FileEntry>]| {
+            size < small && bytes <= target_bytes && group[0].add.partition_values == file.add.partition_values
+        };
         match groups.last_mut() {
-            Some(group) if bytes <= target_bytes => group.push(file.clone()),
+            Some(group) if joins(group) => group.push(file.clone()),
             _ => {
                 bytes = size;
                 groups.push(vec![file.clone()]);

@@ -52,6 +52,14 @@ pub enum Error {
         /// The newest one.
         newest: i64,
     },
+    /// What was asked of a table cannot be done.
+    #[error("the Delta table at {table}: {reason}")]
+    Refused {
+        /// The table's URL.
+        table: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The table's schema or positions are not what the stream needs.
     #[error("the Delta table at {table} does not fit: {reason}")]
     Misfit {
@@ -65,7 +73,7 @@ pub enum Error {
 impl Fault for Error {
     fn code(&self) -> Code {
         match self {
-            Error::BadUrl { .. } | Error::NoVersion { .. } => Code::InvalidRequest,
+            Error::BadUrl { .. } | Error::NoVersion { .. } | Error::Refused { .. } => Code::InvalidRequest,
             Error::Delta { .. } | Error::Store { .. } => Code::IoError,
             Error::Misfit { .. } => Code::DataCorrupted,
         }

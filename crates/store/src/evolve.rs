@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::action::{Action, Metadata};
 use crate::lake::unstorable;
+use crate::layout::Layout;
 use crate::schema::{delta_field, has_timestamp_ntz, same_type};
 use crate::state::TableState;
 
@@ -26,6 +27,7 @@ pub(crate) fn plan_schema(
     state: &TableState,
     id: StreamId,
     wanted: &SchemaRef,
+    layout: &Layout,
 ) -> Result<Option<SchemaChange>, String> {
     let (Some(metadata), Some(protocol)) = (&state.metadata, &state.protocol) else {
         return Err("its log has no schema; restore the first commit or remove the folder".into());
@@ -34,8 +36,11 @@ pub(crate) fn plan_schema(
     if let Some(feature) = protocol.unwritable() {
         return Err(format!("it needs {feature}, which Millstream does not write; drop that feature from the table"));
     }
-    if !metadata.partition_columns.is_empty() {
-        return Err("it is partitioned; Millstream's tables have no partition columns".into());
+    if metadata.partition_columns != layout.partitioned_by {
+        return Err(format!(
+            "it is partitioned by {:?} and should be by {:?}; create a table with other partition columns anew",
+            metadata.partition_columns, layout.partitioned_by
+        ));
     }
     let have = metadata.fields().map_err(|e| format!("its schema cannot be read: {e}"))?;
     let (fields, log_fields) = merge(&have, wanted)?;

@@ -1,6 +1,6 @@
 //! Owns the lake: where tables lie, how they are opened, made and removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -15,10 +15,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::action::{About, Action, Metadata, Protocol};
+use crate::clone::{cloned_files, is_marker};
 use crate::evolve::{OWNER_KEY, SchemaChange, owner, plan_schema};
 use crate::history::History;
+use crate::layout::Layout;
 use crate::schema::{delta_field, has_timestamp_ntz};
 use crate::table::LakeTable;
+use crate::write::location;
 use crate::{Error, Result};
 
 /// The object that says a table is being removed; when it is there, the rest of the folder is as good as gone.
@@ -90,14 +93,26 @@ impl Lake {
     ///
     /// `schema` is the stream's full schema, hidden columns behind. Columns the table lacks are added.
     pub async fn open(&self, name: &ObjectName, id: StreamId, schema: SchemaRef) -> Result<LakeTable> {
+        self.open_laid_out(name, id, schema, Layout::default()).await
+    }
+
+    /// [`Lake::open`] for a table whose files are laid out by its columns.
+    pub async fn open_laid_out(
+        &self,
+        name: &ObjectName,
+        id: StreamId,
+        schema: SchemaRef,
+        layout: Layout,
+    ) -> Result<LakeTable> {
         let history = self.history(name);
         self.finish_removal(&history).await?;
         let mut state = history.load().await?;
         if state.version < 0 {
-            self.create(&history, id, &schema).await?;
+            self.create(&history, id, &schema, &layout).await?;
             state = history.load().await?;
         }
-        let table = LakeTable::new(history, self.table_url(name), self.engine_url.clone(), id, self.options, state);
+        let (url, engine_url) = (self.table_url(name), self.engine_url.clone());
+        let table = LakeTable::new(history, url, engine_url, id, self.options, layout, state);
         table.set_schema(schema).await?;
         Ok(table)
     }
@@ -112,25 +127,29 @@ impl Lake {
             return Ok(());
         }
         let marker = history.folder.clone().join(DROPPED);
-        self.store.put(&marker, "dropped".into()).await.map_err(failed("write", &marker))?;
+        let borrowed = serde_json::to_vec(&self.borrowed(state.metadata.as_ref(), id)).unwrap_or_default();
+        self.store.put(&marker, borrowed.into()).await.map_err(failed("write", &marker))?;
         self.finish_removal(&history).await
     }
 
     /// Deletes what is left of a table whose removal began.
-    async fn finish_removal(&self, history: &History) -> Result<()> {
-        let marker = history.folder.clone().join(DROPPED);
-        match self.store.head(&marker).await {
-            Ok(_) => {}
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
-            Err(e) => return Err(failed("look for", &marker)(e)),
+    pub(crate) async fn finish_removal(&self, history: &History) -> Result<()> {
+        let folder = &history.folder;
+        let marker = folder.clone().join(DROPPED);
+        let Some(borrowed) = history.read(&marker).await? else { return Ok(()) };
+        // A marker of an older version says nothing more; its table was no clone.
+        if let Ok(borrowed) = serde_json::from_slice(&borrowed) {
+            self.give_back(&borrowed).await?;
         }
-        let mut rest = self.list(&history.folder).await?;
-        rest.retain(|path| *path != marker);
-        self.delete(&history.folder, rest).await?;
-        self.delete(&history.folder, vec![marker]).await
+        let cloned = cloned_files(&self.store, folder, None).await?;
+        let needed: HashSet<Path> = cloned.iter().filter_map(|file| location(folder, file).ok()).collect();
+        let mut rest = self.objects(folder).await?;
+        rest.retain(|path| *path != marker && !needed.contains(path) && !is_marker(path, folder));
+        self.delete(folder, rest).await?;
+        self.delete(folder, vec![marker]).await
     }
 
-    async fn create(&self, history: &History, id: StreamId, schema: &SchemaRef) -> Result<()> {
+    async fn create(&self, history: &History, id: StreamId, schema: &SchemaRef, layout: &Layout) -> Result<()> {
         let fields = schema
             .fields()
             .iter()
@@ -140,7 +159,13 @@ impl Lake {
         let owner = BTreeMap::from([(OWNER_KEY.to_owned(), Some(id.to_string()))]);
         let actions = [
             Action::Protocol(Protocol::new(has_timestamp_ntz(schema.fields()))),
-            Action::Metadata(Metadata::new(Uuid::new_v4().to_string(), fields, owner, now_ms)),
+            Action::Metadata(Metadata::new(
+                Uuid::new_v4().to_string(),
+                fields,
+                layout.partitioned_by.clone(),
+                owner,
+                now_ms,
+            )),
         ];
         let bytes = crate::action::format(&About::new("CREATE TABLE", now_ms), &actions)
             .map_err(|e| history.misfit(format!("its first commit cannot be written: {e}")))?;
@@ -152,7 +177,8 @@ impl Lake {
         }
     }
 
-    fn history(&self, name: &ObjectName) -> History {
+    /// The log of a table.
+    pub(crate) fn history(&self, name: &ObjectName) -> History {
         let folder = self.root.clone().join(name.schema()).join(name.name());
         History { store: self.store.clone(), folder, table: self.table_url(name).to_string() }
     }
@@ -165,11 +191,28 @@ impl Lake {
         url
     }
 
-    async fn list(&self, folder: &Path) -> Result<Vec<Path>> {
+    /// The store.
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Whether the lake lies on a local disk.
+    pub(crate) fn is_local(&self) -> bool {
+        self.url.scheme() == "file"
+    }
+
+    /// The URL of an object of the lake's store.
+    pub(crate) fn url_of(&self, place: &Path) -> String {
+        format!("{}://{}/{place}", self.url.scheme(), self.url.host_str().unwrap_or_default())
+    }
+
+    /// All objects in a folder.
+    pub(crate) async fn objects(&self, folder: &Path) -> Result<Vec<Path>> {
         self.store.list(Some(folder)).map_ok(|o| o.location).try_collect().await.map_err(failed("list", folder))
     }
 
-    async fn delete(&self, folder: &Path, paths: Vec<Path>) -> Result<()> {
+    /// Deletes objects, of which some may be gone already.
+    pub(crate) async fn delete(&self, folder: &Path, paths: Vec<Path>) -> Result<()> {
         let mut results = self.store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         while let Some(result) = results.next().await {
             match result {
@@ -204,6 +247,7 @@ pub(crate) fn check(
     state: &crate::state::TableState,
     id: StreamId,
     schema: &SchemaRef,
+    layout: &Layout,
 ) -> Result<Option<SchemaChange>> {
-    plan_schema(state, id, schema).map_err(|reason| history.misfit(reason))
+    plan_schema(state, id, schema, layout).map_err(|reason| history.misfit(reason))
 }

@@ -5,15 +5,19 @@
 
 mod action;
 mod change;
+mod clone;
 mod error;
 mod evolve;
 pub mod fault_store;
 mod foreign;
 mod history;
 mod lake;
+mod layout;
 mod location;
 mod maintain;
 mod merge;
+mod optimize;
+mod order;
 mod provider;
 mod schema;
 mod staged;
@@ -23,12 +27,14 @@ mod synced;
 mod table;
 mod versions;
 mod write;
+mod zorder;
 
 pub use change::RowChanges;
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
+pub use layout::Layout;
 pub use location::store_from_url;
-pub use maintain::MaintenanceReport;
+pub use maintain::{MaintenanceReport, VacuumReport};
 pub use staged::StagedFile;
 pub use synced::{Synced, SyncedLocal};
 pub use table::{LakeSnapshot, LakeTable};

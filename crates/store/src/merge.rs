@@ -19,7 +19,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::state::FileEntry;
-use crate::write::{SORTED_TAG, has_tag};
+use crate::write::{SORTED_TAG, has_tag, location};
 
 /// Rows decoded at a time from each file: small, since many files are open at once.
 const BATCH_ROWS: usize = 2048;
@@ -66,11 +66,11 @@ pub(crate) fn merge_session(url: &ObjectStoreUrl, store: &Arc<dyn ObjectStore>) 
     session
 }
 
-/// A plan of one output partition with all rows of the files, in the lake's schema.
+/// A plan of one output partition with all rows of the files, in the files' schema.
 pub(crate) fn merge_plan(
     url: &ObjectStoreUrl,
     folder: &Path,
-    lake_schema: SchemaRef,
+    file_schema: SchemaRef,
     files: &[Arc<FileEntry>],
     order: MergeOrder,
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -79,7 +79,7 @@ pub(crate) fn merge_plan(
         MergeOrder::Concatenated => vec![FileGroup::new(files)],
         MergeOrder::Interleaved => files.into_iter().map(|f| FileGroup::new(vec![f])).collect(),
     };
-    let config = FileScanConfigBuilder::new(url.clone(), Arc::new(ParquetSource::new(lake_schema.clone())))
+    let config = FileScanConfigBuilder::new(url.clone(), Arc::new(ParquetSource::new(file_schema.clone())))
         .with_file_groups(groups)
         .with_preserve_order(true)
         .build();
@@ -89,7 +89,7 @@ pub(crate) fn merge_plan(
     }
     let place = [PARTITION_COLUMN, OFFSET_COLUMN]
         .into_iter()
-        .map(|name| Ok(PhysicalSortExpr::new_default(col(name, &lake_schema)?)))
+        .map(|name| Ok(PhysicalSortExpr::new_default(col(name, &file_schema)?)))
         .collect::<Result<Vec<_>>>()?;
     match LexOrdering::new(place) {
         Some(place) => Ok(Arc::new(SortPreservingMergeExec::new(place, scan))),
@@ -98,8 +98,8 @@ pub(crate) fn merge_plan(
 }
 
 fn partitioned_file(folder: &Path, file: &FileEntry) -> Result<PartitionedFile> {
-    let location = Path::parse(format!("{folder}/{}", file.add.path))
-        .map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+    let location =
+        location(folder, &file.add.path).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
     Ok(PartitionedFile::new_from_meta(ObjectMeta {
         location,
         last_modified: DateTime::from_timestamp_millis(file.add.modification_time).unwrap_or_default(),

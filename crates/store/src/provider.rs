@@ -20,20 +20,21 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectMeta;
-use object_store::path::Path;
 
 use crate::foreign::ForeignProvider;
+use crate::layout::{file_schema, partition_fields, partition_value};
 use crate::schema::reader_schema;
 use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState};
 use crate::table::{Inner, LakeSnapshot};
-use crate::write::{OWN_TAG, has_tag};
+use crate::write::{OWN_TAG, has_tag, location};
 
 /// A provider over one snapshot of a table whose files are plain Parquet.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct LakeProvider {
     table: Arc<Inner>,
     snapshot: Arc<LakeSnapshot>,
     schema: SchemaRef,
+    /// How the scan has the columns: those of the files, then those that name folders.
+    scan: TableSchema,
     /// Files beside the snapshot's.
     staged: Vec<Arc<FileEntry>>,
     /// Keeps them from vacuum.
@@ -96,7 +99,12 @@ impl LakeProvider {
         let beside = kept.iter().filter(|f| !with_snapshot || !state.files.contains_key(f.path()));
         let staged = beside.map(|f| Arc::new(FileEntry::new(f.add.clone()))).collect();
         let (table, snapshot) = (table.clone(), snapshot.clone());
-        Ok(Self { table, snapshot, schema, staged, kept: Arc::new(kept), with_snapshot })
+        let partitioned_by = state.partitioned_by();
+        let names: Vec<&str> = partitioned_by.iter().map(String::as_str).collect();
+        let scan = TableSchema::builder(file_schema(&schema, &names))
+            .with_table_partition_cols(partition_fields(&schema, partitioned_by))
+            .build();
+        Ok(Self { table, snapshot, schema, scan, staged, kept: Arc::new(kept), with_snapshot })
     }
 
     /// The files that are read.
@@ -123,12 +131,40 @@ impl LakeProvider {
             .collect()
     }
 
+    /// A file's statistics, for the columns as the scan has them.
     fn statistics(&self, entry: &FileEntry) -> Arc<Statistics> {
         let make = || {
             let size = u64::try_from(entry.add.size).unwrap_or(0);
-            Arc::new(entry.stats.to_engine(&self.schema, size, has_tag(&entry.add, OWN_TAG)))
+            let mut stats = entry.stats.to_engine(self.scan.table_schema(), size, has_tag(&entry.add, OWN_TAG));
+            let folders = stats.column_statistics.len() - self.scan.table_partition_cols().len();
+            let values = self.partition_values(entry).unwrap_or_default();
+            for (column, value) in stats.column_statistics[folders..].iter_mut().zip(values) {
+                *column = constant(value, &stats.num_rows);
+            }
+            Arc::new(stats)
         };
         entry.scan_stats.get_or_init(make).clone()
+    }
+
+    /// The values of the columns that name a file's folder.
+    fn partition_values(&self, entry: &FileEntry) -> Result<Vec<ScalarValue>> {
+        let own = has_tag(&entry.add, OWN_TAG);
+        let fields = self.scan.table_partition_cols().iter();
+        fields.map(|field| partition_value(&entry.add.partition_values, field, own)).collect()
+    }
+
+    /// Where the scan has the columns that are wanted.
+    fn scan_columns(&self, projection: Option<&Vec<usize>>) -> Result<Option<Vec<usize>>> {
+        if self.scan.table_partition_cols().is_empty() {
+            return Ok(projection.cloned());
+        }
+        let there = self.scan.table_schema();
+        let at = |i: usize| Ok(there.index_of(self.schema.field(i).name())?);
+        let columns = match projection {
+            Some(columns) => columns.iter().map(|&i| at(i)).collect::<Result<Vec<_>>>()?,
+            None => (0..self.schema.fields().len()).map(at).collect::<Result<Vec<_>>>()?,
+        };
+        Ok(Some(columns))
     }
 
     /// The statistics of all files in one, worked out once per snapshot.
@@ -136,21 +172,22 @@ impl LakeProvider {
         let state = &self.snapshot.state;
         if !self.staged.is_empty() || !self.with_snapshot {
             let each = self.entries().into_iter().map(|e| self.statistics(e)).collect::<Vec<_>>();
-            return Statistics::try_merge_iter(each.iter().map(Arc::as_ref), &self.schema);
+            return Statistics::try_merge_iter(each.iter().map(Arc::as_ref), self.scan.table_schema());
         }
         if let Some(stats) = state.all_stats.get() {
             return Ok(stats.clone());
         }
         let each = state.files.values().map(|e| self.statistics(e)).collect::<Vec<_>>();
-        let all = Statistics::try_merge_iter(each.iter().map(Arc::as_ref), &self.schema)?;
+        let all = Statistics::try_merge_iter(each.iter().map(Arc::as_ref), self.scan.table_schema())?;
         Ok(state.all_stats.get_or_init(|| all).clone())
     }
 
     fn prune(&self, state: &dyn Session, filter: Expr, stats: &[Arc<Statistics>]) -> Result<Vec<bool>> {
-        let df_schema = self.schema.clone().to_dfschema()?;
+        let schema = self.scan.table_schema();
+        let df_schema = schema.clone().to_dfschema()?;
         let filter = state.create_physical_expr(filter, &df_schema)?;
-        match PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(filter) {
-            Ok(predicate) => predicate.prune(&Bounds { stats, schema: &self.schema }),
+        match PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(filter) {
+            Ok(predicate) => predicate.prune(&Bounds { stats, schema }),
             // A filter that says nothing about bounds keeps every file.
             Err(_) => Ok(vec![true; stats.len()]),
         }
@@ -162,7 +199,7 @@ impl LakeProvider {
         stats: Arc<Statistics>,
         lease: &Arc<Lease>,
     ) -> Result<PartitionedFile> {
-        let location = Path::parse(format!("{}/{}", self.table.history.folder, entry.add.path))
+        let location = location(&self.table.history.folder, &entry.add.path)
             .map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
         let meta = ObjectMeta {
             location,
@@ -171,7 +208,10 @@ impl LakeProvider {
             e_tag: None,
             version: None,
         };
-        Ok(PartitionedFile::new_from_meta(meta).with_statistics(stats).with_extension(lease.clone()))
+        let mut file = PartitionedFile::new_from_meta(meta).with_extension(lease.clone());
+        file.partition_values = self.partition_values(entry)?;
+        file.statistics = Some(stats);
+        Ok(file)
     }
 }
 
@@ -186,7 +226,12 @@ impl TableProvider for LakeProvider {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        self.all_statistics().ok()
+        let of_scan = self.all_statistics().ok()?;
+        if self.scan.table_partition_cols().is_empty() {
+            return Some(of_scan);
+        }
+        let columns = self.scan_columns(None).ok()??;
+        Some(of_scan.project(Some(&columns)))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
@@ -213,7 +258,7 @@ impl TableProvider for LakeProvider {
         let statistics = if files.len() == self.entries().len() {
             self.all_statistics()?
         } else {
-            Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), &self.schema)?
+            Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), self.scan.table_schema())?
         };
         let reader = CachedParquetFileReaderFactory::new(
             self.table.history.store.clone(),
@@ -221,17 +266,30 @@ impl TableProvider for LakeProvider {
         );
         let mut options = state.default_table_options().parquet;
         options.global = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(self.schema.clone())
+        let source = ParquetSource::new(self.scan.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(reader));
         let config = FileScanConfigBuilder::new(self.table.engine_url.clone(), Arc::new(source))
             .with_file_groups(balance(files, state.config().target_partitions()))
             .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
+            .with_projection_indices(self.scan_columns(projection)?)?
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// The statistics of a column that has one value in all rows.
+fn constant(value: ScalarValue, rows: &Precision<usize>) -> ColumnStatistics {
+    let mut stats = ColumnStatistics::new_unknown();
+    if value.is_null() {
+        stats.null_count = *rows;
+        return stats;
+    }
+    stats.null_count = Precision::Exact(0);
+    stats.min_value = Precision::Exact(value.clone());
+    stats.max_value = Precision::Exact(value);
+    stats
 }
 
 /// The first files that surely have `limit` rows between them.

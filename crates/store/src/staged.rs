@@ -54,8 +54,7 @@ impl LakeTable {
     /// Writes rows (full schema, log types) as Parquet files, complete and synced, which no reader of the table sees:
     /// [`LakeTable::change`] takes them in, [`LakeTable::provider_with_staged`] reads them beside the table.
     pub async fn stage(&self, rows: SendableRecordBatchStream) -> Result<Vec<StagedFile>> {
-        let (writer, kept) = self.writer(&self.snapshot().state, Utc::now().timestamp_millis())?;
-        let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
+        let (written, kept) = self.write(&self.snapshot().state, rows, Utc::now().timestamp_millis()).await?;
         Ok(written.adds.into_iter().map(|add| StagedFile { add, kept: Some(kept.clone()) }).collect())
     }
 

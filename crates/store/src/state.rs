@@ -134,6 +134,11 @@ impl TableState {
         self.txns.get(&rows_app_id(id)).copied().unwrap_or(0)
     }
 
+    /// The columns whose values choose a file's folder.
+    pub fn partitioned_by(&self) -> &[String] {
+        self.metadata.as_ref().map_or(&[], |m| &m.partition_columns)
+    }
+
     /// Rows in all files, as their statistics say.
     pub fn rows(&self) -> u64 {
         self.files.values().map(|f| f.stats.rows.unwrap_or(0)).sum()

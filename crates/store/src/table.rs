@@ -21,11 +21,13 @@ use url::Url;
 use crate::action::{About, Action, format};
 use crate::history::History;
 use crate::lake::{LakeOptions, check, failed};
+use crate::layout::{Folders, Layout, file_schema, write_order};
+use crate::order::sorted;
 use crate::provider::LakeProvider;
 use crate::schema::lake_schema;
 use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState, app_id, same_positions};
-use crate::write::FileWriter;
+use crate::write::{FileWriter, Written};
 use crate::{Error, Result};
 
 /// Tries of one commit that other commits overtake.
@@ -48,6 +50,7 @@ pub(crate) struct Inner {
     pub engine_url: ObjectStoreUrl,
     pub id: StreamId,
     pub options: LakeOptions,
+    pub layout: Layout,
     snapshot: RwLock<Arc<LakeSnapshot>>,
     /// Held from looking at the state to publishing the next one.
     commit: tokio::sync::Mutex<()>,
@@ -148,6 +151,7 @@ impl LakeTable {
         engine_url: ObjectStoreUrl,
         id: StreamId,
         options: LakeOptions,
+        layout: Layout,
         state: TableState,
     ) -> Self {
         let snapshot = Arc::new(LakeSnapshot::new(state, id));
@@ -158,6 +162,7 @@ impl LakeTable {
                 engine_url,
                 id,
                 options,
+                layout,
                 published: Mutex::new(vec![Arc::downgrade(&snapshot.state)]),
                 snapshot: RwLock::new(snapshot),
                 commit: tokio::sync::Mutex::new(()),
@@ -194,8 +199,7 @@ impl LakeTable {
             return Ok(snapshot);
         }
         self.check_forward(start, end)?;
-        let (writer, _in_flight) = self.writer(&snapshot.state, Utc::now().timestamp_millis())?;
-        let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
+        let (written, _in_flight) = self.write(&snapshot.state, rows, Utc::now().timestamp_millis()).await?;
         let expected = end.rows_since(start);
         if written.rows != expected {
             return Err(self.inner.history.misfit(format!(
@@ -264,7 +268,7 @@ impl LakeTable {
     pub async fn set_schema(&self, schema: SchemaRef) -> Result<()> {
         let inner = &self.inner;
         self.commit(About::new("ADD COLUMNS", Utc::now().timestamp_millis()), |state| {
-            Ok(match check(&inner.history, state, inner.id, &schema)? {
+            Ok(match check(&inner.history, state, inner.id, &schema, &inner.layout)? {
                 Some(change) if !change.actions.is_empty() => Step::Write(change.actions),
                 _ => Step::Done,
             })
@@ -272,7 +276,7 @@ impl LakeTable {
         .await?;
         let _commit = inner.commit.lock().await;
         let mut state = self.snapshot().state.as_ref().clone();
-        if let Some(change) = check(&inner.history, &state, inner.id, &schema)? {
+        if let Some(change) = check(&inner.history, &state, inner.id, &schema, &inner.layout)? {
             state.set_log_schema(change.log_schema);
             self.publish(state);
         }
@@ -302,16 +306,40 @@ impl LakeTable {
         Ok(count)
     }
 
+    /// Writes rows (full schema) as files, laid out as the table's are. They are safe from vacuum until the guard is
+    /// dropped.
+    pub(crate) async fn write(
+        &self,
+        state: &TableState,
+        rows: SendableRecordBatchStream,
+        now_ms: i64,
+    ) -> Result<(Written, Arc<InFlight>)> {
+        let partitioned_by = state.partitioned_by();
+        let order = write_order(partitioned_by, &self.inner.layout.sorted_by);
+        let rows = sorted(rows, &order).map_err(|e| self.failed("sort rows for", e.into()))?;
+        let (writer, in_flight) = self.writer(state, Folders::By(partitioned_by.to_vec()), now_ms)?;
+        let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
+        Ok((written, in_flight))
+    }
+
     /// A writer of files for this table. What it writes is safe from vacuum until it and the guard are dropped.
-    pub(crate) fn writer(&self, state: &TableState, now_ms: i64) -> Result<(FileWriter, Arc<InFlight>)> {
+    pub(crate) fn writer(
+        &self,
+        state: &TableState,
+        folders: Folders,
+        now_ms: i64,
+    ) -> Result<(FileWriter, Arc<InFlight>)> {
         let inner = &self.inner;
         let log_schema = state.log_schema.as_ref().ok_or_else(|| inner.history.misfit("it has no schema".into()))?;
         let in_flight = self.in_flight();
+        let lake_schema = lake_schema(log_schema);
         let writer = FileWriter {
+            file_schema: file_schema(&lake_schema, &folders.columns()),
+            folders,
             store: inner.history.store.clone(),
             folder: inner.history.folder.clone(),
             options: inner.options,
-            lake_schema: lake_schema(log_schema),
+            lake_schema,
             in_flight: in_flight.clone(),
             now_ms,
         };

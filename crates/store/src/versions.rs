@@ -12,6 +12,7 @@ use crate::schema::{delta_field, log_field, same_type};
 use crate::state::TableState;
 use crate::stats::FileStats;
 use crate::table::{LakeSnapshot, LakeTable};
+use crate::write::url_path;
 use crate::{Error, Result};
 
 /// Commits read at once.
@@ -194,9 +195,9 @@ fn texts(values: Map<String, Value>) -> BTreeMap<String, String> {
     values.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
-/// Whether all files of a state are there.
+/// Whether all files of a state are there. Those of a clone's source are kept for it.
 fn is_whole(state: &TableState, there: &HashSet<String>) -> bool {
-    state.files.keys().all(|path| there.contains(path))
+    state.files.keys().all(|path| there.contains(path) || url_path(path).is_some())
 }
 
 /// The columns that a state had, in the stream's types where the stream still has them.

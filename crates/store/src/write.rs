@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::lake::LakeOptions;
+use crate::layout::{Folders, PartitionValues, folder};
 use crate::schema::{is_sorted, place_columns, to_lake};
 use crate::stats::{TEXT_BOUND_BYTES, stats_text};
 use crate::table::InFlight;
@@ -62,8 +63,12 @@ pub(crate) struct FileWriter {
     pub folder: Path,
     /// Sizes.
     pub options: LakeOptions,
-    /// The files' schema.
+    /// The rows' schema.
     pub lake_schema: SchemaRef,
+    /// The files' schema: without the columns that name folders.
+    pub file_schema: SchemaRef,
+    /// Where rows go.
+    pub folders: Folders,
     /// Keeps what is written from vacuum.
     pub in_flight: Arc<InFlight>,
     /// The modification time that the files' actions carry, ms since 1970.
@@ -74,6 +79,8 @@ pub(crate) struct FileWriter {
 #[derive(Default)]
 struct Progress {
     open: Option<OpenFile>,
+    /// The partition values of the rows that come now.
+    values: PartitionValues,
     written: Written,
     /// Columns in which NaN was seen. Bounds leave NaN out, and it is above every number, so they get none.
     nan: BTreeSet<String>,
@@ -113,20 +120,39 @@ impl FileWriter {
     }
 
     async fn take_in(&self, batch: &RecordBatch, progress: &mut Progress) -> Result<(), Cause> {
-        let batch = to_lake(batch, &self.lake_schema)?;
+        let schema = match self.folders {
+            Folders::By(_) => &self.lake_schema,
+            Folders::Fixed(_) => &self.file_schema,
+        };
+        let batch = to_lake(batch, schema)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let nan = nan_columns(&batch);
+        for (values, rows) in self.folders.split(&batch)? {
+            if values != progress.values {
+                self.close(progress).await?;
+                progress.values = values;
+            }
+            // No more than a row group at a time: a file's size is looked at in between.
+            for start in rows.clone().step_by(self.options.row_group_rows.max(1)) {
+                let some = batch.slice(start, self.options.row_group_rows.max(1).min(rows.end - start));
+                self.take_in_folder(&to_lake(&some, &self.file_schema)?, progress).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_in_folder(&self, batch: &RecordBatch, progress: &mut Progress) -> Result<(), Cause> {
+        let nan = nan_columns(batch);
         if !nan.is_subset(&progress.nan) {
             progress.nan.extend(nan);
             self.close(progress).await?;
         }
         let file = match &mut progress.open {
             Some(file) => file,
-            None => progress.open.insert(self.start(&progress.nan)?),
+            None => progress.open.insert(self.start(&progress.nan, &progress.values)?),
         };
-        file.write(&batch).await?;
+        file.write(batch).await?;
         progress.written.rows += batch.num_rows() as u64;
         if file.bytes() >= self.options.target_file_bytes {
             self.close(progress).await?;
@@ -136,15 +162,15 @@ impl FileWriter {
 
     async fn close(&self, progress: &mut Progress) -> Result<(), Cause> {
         if let Some(file) = progress.open.take() {
-            progress.written.adds.push(file.finish(&self.lake_schema, self.now_ms).await?);
+            progress.written.adds.push(file.finish(&self.file_schema, self.now_ms).await?);
         }
         Ok(())
     }
 
-    fn start(&self, nan: &BTreeSet<String>) -> Result<OpenFile, Cause> {
-        let name = format!("part-{}.zstd.parquet", Uuid::now_v7());
+    fn start(&self, nan: &BTreeSet<String>, values: &PartitionValues) -> Result<OpenFile, Cause> {
+        let name = format!("{}part-{}.zstd.parquet", folder(values), Uuid::now_v7());
         self.in_flight.announce(&name);
-        let path = self.folder.clone().join(name.as_str());
+        let path = location(&self.folder, &name)?;
         let upload = BufWriter::with_capacity(self.store.clone(), path, self.options.part_bytes)
             .with_max_concurrency(PARTS_AT_ONCE);
         let mut properties = WriterProperties::builder()
@@ -158,9 +184,24 @@ impl FileWriter {
             properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        let parquet = AsyncArrowWriter::try_new_with_options(Upload(upload), self.lake_schema.clone(), options)?;
-        Ok(OpenFile { name, parquet, sorted: true, last: None })
+        let parquet = AsyncArrowWriter::try_new_with_options(Upload(upload), self.file_schema.clone(), options)?;
+        Ok(OpenFile { name, values: values.clone(), parquet, sorted: true, last: None })
     }
+}
+
+/// Where a file of a table lies in the store: in its folder, or where its URL says. What names a file in Delta is its
+/// object's name, letter by letter.
+pub(crate) fn location(folder: &Path, file: &str) -> Result<Path, object_store::path::Error> {
+    match url_path(file) {
+        Some(path) => Path::parse(path),
+        None => Path::parse(format!("{folder}/{file}")),
+    }
+}
+
+/// The object that a file's name says by its URL, when it is one.
+pub(crate) fn url_path(file: &str) -> Option<&str> {
+    let (_scheme, rest) = file.split_once("://")?;
+    rest.split_once('/').map(|(_bucket, path)| path)
 }
 
 /// The top-level columns of a batch that hold NaN.
@@ -177,6 +218,7 @@ fn nan_columns(batch: &RecordBatch) -> BTreeSet<String> {
 /// A file being written.
 struct OpenFile {
     name: String,
+    values: PartitionValues,
     parquet: AsyncArrowWriter<Upload>,
     sorted: bool,
     last: Option<(i32, i64)>,
@@ -201,9 +243,9 @@ impl OpenFile {
         }
     }
 
-    async fn finish(mut self, lake_schema: &SchemaRef, now_ms: i64) -> Result<Add, Cause> {
+    async fn finish(mut self, file_schema: &SchemaRef, now_ms: i64) -> Result<Add, Cause> {
         let metadata = self.parquet.finish().await?;
-        let (stats, cut) = stats_text(&metadata, lake_schema);
+        let (stats, cut) = stats_text(&metadata, file_schema);
         let mut tags = HashMap::from([(OWN_TAG.to_owned(), Some("true".to_owned()))]);
         if self.sorted {
             tags.insert(SORTED_TAG.to_owned(), Some("true".to_owned()));
@@ -213,7 +255,7 @@ impl OpenFile {
         }
         Ok(Add {
             path: self.name,
-            partition_values: HashMap::new(),
+            partition_values: self.values.into_iter().collect(),
             size: i64::try_from(self.parquet.bytes_written())?,
             modification_time: now_ms,
             data_change: true,

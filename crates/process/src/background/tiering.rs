@@ -13,7 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use millstream_buffer::LogView;
 use millstream_catalog::Positions;
-use millstream_store::LakeTable;
+use millstream_store::{LakeTable, Layout};
 
 use super::retry::backoff;
 use crate::engine::Shared;
@@ -142,7 +142,8 @@ pub(crate) async fn open_table(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -
     }
     let definition = stream.definition();
     let schema = Arc::clone(&definition.full_schema);
-    let table = shared.lake.open(stream.name(), stream.id(), schema).await?;
+    let layout = definition.stream.table.as_ref().map(Layout::from).unwrap_or_default();
+    let table = shared.lake.open_laid_out(stream.name(), stream.id(), schema, layout).await?;
     stream.set_lake_table(table.clone());
     Ok(table)
 }

@@ -5,11 +5,13 @@
 mod appends;
 mod care;
 mod changes;
+mod clones;
 mod column_types;
 mod durable;
 mod evolution;
 mod faults;
 mod fixture;
+mod layout;
 mod reading;
 mod s3;
 mod staging;
