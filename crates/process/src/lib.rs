@@ -18,6 +18,7 @@ pub mod pg_catalog;
 mod queries;
 mod query_error;
 mod read;
+mod rounds;
 mod sql;
 mod stream;
 mod system;

@@ -1,12 +1,14 @@
 //! Owns the care of lake tables: small files are merged, replaced files deleted, Delta logs kept short.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use millstream_store::MaintenanceReport;
+use millstream_store::{LakeTable, MaintenanceReport};
 
 use super::retry::backoff;
 use crate::Result;
 use crate::engine::Shared;
+use crate::rounds::Round;
 use crate::stream::OpenStream;
 
 /// Looks after one stream's table until the stream closes.
@@ -54,6 +56,24 @@ pub(crate) async fn care_once(shared: &Shared, stream: &OpenStream) -> Result<(u
         return Ok(Default::default());
     }
     let _permit = shared.care_permits.acquire().await;
+    let began = Instant::now();
+    let done = expire_and_maintain(shared, stream, &table).await;
+    let (files_expired, report) = match &done {
+        Ok((expired, report)) => (*expired, Ok(report.clone())),
+        Err(error) => (0, Err(error)),
+    };
+    if !matches!(&report, Ok(report) if files_expired == 0 && *report == MaintenanceReport::default()) {
+        let round = Round::of("automatic", stream.name(), began.elapsed(), &report);
+        shared.rounds.record(Round { files_expired, ..round });
+    }
+    done
+}
+
+async fn expire_and_maintain(
+    shared: &Shared,
+    stream: &OpenStream,
+    table: &LakeTable,
+) -> Result<(u64, MaintenanceReport)> {
     let now_ms = shared.options.clock.now_us() / 1000;
     let mut expired = 0;
     if let Some(kept_ms) = stream.definition().stream.options.lake_retention_ms {

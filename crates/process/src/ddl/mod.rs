@@ -58,6 +58,7 @@
 //! ```
 
 mod alter;
+mod care;
 mod cast_type;
 mod column_type;
 mod create;
@@ -238,6 +239,22 @@ pub enum Command {
         name: ObjectName,
         /// The text; `None` takes the comment away.
         text: Option<String>,
+    },
+    /// `OPTIMIZE name [ZORDER BY (…)]`.
+    Optimize {
+        /// The table or stream.
+        name: ObjectName,
+        /// The columns that rows are ordered by; none leaves it to the table.
+        zorder: Vec<String>,
+    },
+    /// `VACUUM name [RETAIN n HOURS] [DRY RUN]`.
+    Vacuum {
+        /// The table or stream.
+        name: ObjectName,
+        /// How long files that were replaced are kept; `None` as configured.
+        retain_ms: Option<u64>,
+        /// Whether the files are only named.
+        dry_run: bool,
     },
     /// `CREATE [REPLACEMENT] MATERIALIZED VIEW`.
     CreateView {

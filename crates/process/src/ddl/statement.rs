@@ -13,7 +13,7 @@ use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
 use super::split::Piece;
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
-use super::{query, session, table, view};
+use super::{care, query, session, table, view};
 use crate::{Error, Result};
 
 /// Parses one statement.
@@ -43,6 +43,9 @@ fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
         return Ok(Some(command));
     }
     if let Some(command) = table::statement(cursor)? {
+        return Ok(Some(command));
+    }
+    if let Some(command) = care::statement(cursor)? {
         return Ok(Some(command));
     }
     if cursor.is_words(&["describe"]) || cursor.is_words(&["desc"]) {

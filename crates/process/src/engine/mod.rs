@@ -24,6 +24,7 @@ pub(crate) use tables::refuse_table;
 use crate::background::{care_once, remove_dropped, tier_once};
 use crate::jobs::Jobs;
 use crate::queries::Queries;
+use crate::rounds::Rounds;
 use crate::sql::{Plans, QueryWorkers, query_context};
 use crate::stream::OpenStream;
 use crate::views::OpenView;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) options: EngineOptions,
     pub(crate) lake: Lake,
     pub(crate) jobs: Jobs,
+    /// What was done for lake tables.
+    pub(crate) rounds: Rounds,
     pub(crate) queries: Queries,
     pub(crate) workers: QueryWorkers,
     pub(crate) plans: Plans,
@@ -86,6 +89,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             lake,
             jobs: Jobs::new(Arc::clone(&options.clock)),
+            rounds: Rounds::new(Arc::clone(&options.clock)),
             queries: Queries::new(Arc::clone(&options.clock), options.max_queries),
             workers: QueryWorkers::start()?,
             plans: Plans::default(),

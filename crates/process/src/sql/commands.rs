@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement, history, tables, views};
+use super::{Outcome, RowStream, Session, Statement, care, history, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
@@ -36,6 +36,9 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::CommentOnTable { .. } => (None, "COMMENT"),
         Command::ShowTables { .. } => (texts(&SHOW_TABLES), "SHOW"),
         Command::ShowCreateTable { .. } => (texts(&SHOW_CREATE), "SHOW"),
+        Command::Optimize { .. } => (texts(&care::OPTIMIZE), "OPTIMIZE"),
+        Command::Vacuum { dry_run: true, .. } => (texts(&care::VACUUM_DRY_RUN), "VACUUM"),
+        Command::Vacuum { .. } => (texts(&care::VACUUM), "VACUUM"),
         Command::ShowViews { .. } => (texts(&SHOW_VIEWS), "SHOW"),
         Command::ShowCreateView { .. } => (texts(&SHOW_CREATE), "SHOW"),
         Command::ExplainCreate { .. } => (texts(&EXPLAIN_CREATE), "EXPLAIN"),
@@ -105,6 +108,7 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::ShowTables { .. }
         | Command::ShowCreateTable { .. }
         | Command::CommentOnTable { .. }) => tables::run(session, command, &statement.text).await,
+        command @ (Command::Optimize { .. } | Command::Vacuum { .. }) => care::run(session, command).await,
         Command::Flush { name } => flush(session, name.as_ref()).await,
         command @ (Command::CreateView { .. }
         | Command::CreateDerivedStream { .. }

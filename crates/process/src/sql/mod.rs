@@ -1,5 +1,6 @@
 //! Owns the SQL surface that the doors call: sessions, prepared statements and their results.
 
+mod care;
 mod column_names;
 mod commands;
 mod context;

@@ -3,6 +3,7 @@
 //! `system.quarantine` is not here: it is a stream like any other.
 
 mod jobs;
+mod maintenance;
 mod queries;
 mod streams;
 mod tables;
@@ -22,12 +23,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::engine::Shared;
 
 /// The tables, by name.
-pub(crate) const SYSTEM_TABLES: [&str; 5] = ["jobs", "queries", "streams", "tables", "views"];
+pub(crate) const SYSTEM_TABLES: [&str; 6] = ["jobs", "maintenance", "queries", "streams", "tables", "views"];
 
 /// The table of that name, if it is one of [`SYSTEM_TABLES`].
 pub(crate) fn system_table(shared: &Arc<Shared>, name: &str) -> Option<Arc<dyn TableProvider>> {
     let (schema, rows): (SchemaRef, RowsOf) = match name {
         "jobs" => (jobs::schema(), jobs::rows),
+        "maintenance" => (maintenance::schema(), maintenance::rows),
         "queries" => (queries::schema(), queries::rows),
         "streams" => (streams::schema(), streams::rows),
         "tables" => (tables::schema(), tables::rows),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod care;
 mod derived;
 mod faults;
 mod harness;
