@@ -1,4 +1,6 @@
 """Owns how others read a stream's table: each reader gives (partition, offset, id) of every row."""
+import pathlib
+
 import pytest
 
 
@@ -19,7 +21,23 @@ def by_polars(url, options):
     return polars.scan_delta(str(url), storage_options=options).select("_partition", "_offset", "id").collect().rows()
 
 
-READERS = {"deltalake": by_deltalake, "polars": by_polars}
+def by_duckdb(url, options):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    connection = duckdb.connect()
+    for name in ("httpfs", "delta"):  # as packages bring them: nothing is fetched while the tests run
+        package = pytest.importorskip(f"duckdb_extension_{name}", reason=f"duckdb-extension-{name} is not installed")
+        file = next(pathlib.Path(package.__file__).parent.rglob("*.duckdb_extension"))
+        connection.execute(f"LOAD '{file}'")
+    if options:
+        scheme, _, endpoint = options["AWS_ENDPOINT_URL"].partition("://")
+        connection.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID '{options['AWS_ACCESS_KEY_ID']}', SECRET '{options['AWS_SECRET_ACCESS_KEY']}', "
+            f"REGION '{options['AWS_REGION']}', ENDPOINT '{endpoint}', USE_SSL {scheme == 'https'}, URL_STYLE 'path')"
+        )
+    return connection.execute(f"SELECT _partition, _offset, id FROM delta_scan('{url}')").fetchall()
+
+
+READERS = {"deltalake": by_deltalake, "polars": by_polars, "duckdb": by_duckdb}
 
 
 def check_prefix(rows, partitions):

@@ -1,5 +1,7 @@
 """The whole spine on S3: moto's server keeps the lake, with conditional puts as S3 has them."""
-import logging
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -14,20 +16,21 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGIO
 @pytest.fixture(scope="module")
 def endpoint():
     """An S3 of one's own on a free port."""
-    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    pytest.importorskip("moto.server", reason="moto[server] is not installed")
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
+    script = pathlib.Path(__file__).parents[1] / "s3" / "server.py"
+    # It ends when its standard input does.
+    server = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    url = server.stdout.readline().strip()
+    assert url, "the S3 server did not start"
     client = boto3.client("s3", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     client.create_bucket(Bucket=BUCKET)
     client.put_object(Bucket=BUCKET, Key="probe", Body=b"1", IfNoneMatch="*")
     with pytest.raises(client.exceptions.ClientError):  # what exactly-once commits stand on
         client.put_object(Bucket=BUCKET, Key="probe", Body=b"2", IfNoneMatch="*")
     yield url
-    server.stop()
+    server.kill()
+    server.wait()
 
 
 def variables(endpoint, prefix):
