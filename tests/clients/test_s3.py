@@ -73,3 +73,20 @@ def test_killed_and_restarted_on_s3_every_row_is_there_once(start, endpoint, tmp
     for reader in READERS.values():
         assert check_prefix(reader(url, options(endpoint)), PARTITIONS) == acknowledged
     assert node.stop() == 0
+
+
+def test_files_on_s3_are_read_and_written(start, endpoint):
+    node = start(**variables(endpoint, "files"))
+    node.sql("CREATE TABLE made (id BIGINT, name TEXT)")
+    node.sql("CREATE STREAM source (id BIGINT, name TEXT)")
+    node.ingest("source", [{"id": i, "name": f"n{i}"} for i in range(500)])
+    for suffix in ["parquet", "csv.gz", "ndjson", "arrow"]:
+        file = f"s3://{BUCKET}/drop/{suffix}/a.{suffix}"
+        node.sql(f"COPY source TO '{file}'")
+        assert node.sql(f"SELECT count(*), sum(id) FROM '{file}' WHERE id >= 100") == [[400, 119800]]
+        node.sql(f"COPY made FROM 's3://{BUCKET}/drop/{suffix}/*' WITH (once = true, format = {suffix.split('.')[0]})")
+        node.sql(f"COPY made FROM 's3://{BUCKET}/drop/{suffix}/*' WITH (once = true, format = {suffix.split('.')[0]})")
+    assert node.sql("SELECT count(*), count(DISTINCT id) FROM made") == [[2000, 500]]
+    assert node.sql(f"SELECT count(*) FROM read_parquet('s3://{BUCKET}/drop/**/*.parquet')") == [[500]]
+    with pytest.raises(Exception, match="undefined_file"):
+        node.sql(f"SELECT * FROM read_csv('s3://{BUCKET}/drop/none.csv')")

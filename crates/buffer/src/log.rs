@@ -128,6 +128,8 @@ pub struct LogStats {
 pub trait Log: Send + Sync + std::fmt::Debug {
     /// Adds rows; returns when they are durable. See the module's contract.
     async fn append(&self, append: Append) -> Result<Appended>;
+    /// What an append with that key was answered, if the log remembers one. Of those under way it knows nothing.
+    async fn recall(&self, key: Key) -> Result<Option<Appended>>;
     /// Everything acknowledged so far, pinned.
     fn view(&self) -> std::sync::Arc<dyn LogView>;
     /// Follows the end positions; changes after each commit.

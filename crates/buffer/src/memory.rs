@@ -13,7 +13,7 @@ use crate::fit::fit;
 use crate::keys::{KeyMemory, Mark, check_parts};
 use crate::tail::{PinnedTail, Tail};
 use crate::weight::held_bytes;
-use crate::{Append, Appended, Clock, Error, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Result};
+use crate::{Append, Appended, Clock, Error, Key, Log, LogBatch, LogReader, LogStats, LogView, OffsetRange, Result};
 
 /// Keys remembered.
 const KEY_LIMIT: usize = 1_000_000;
@@ -100,6 +100,10 @@ impl Log for MemoryLog {
             self.ends.send_replace(state.end.clone());
         }
         Ok(appended)
+    }
+
+    async fn recall(&self, key: Key) -> Result<Option<Appended>> {
+        self.state.read().keys.recall(&key).transpose()
     }
 
     fn view(&self) -> Arc<dyn LogView> {

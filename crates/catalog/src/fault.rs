@@ -57,6 +57,8 @@ codes! {
     InvalidName = "invalid_name", Invalid, 400, "42602", 2;
     /// No stream, table or view of that name.
     UndefinedObject = "undefined_object", NotFound, 404, "42P01", 3;
+    /// No file of that name, or none that matches.
+    UndefinedFile = "undefined_file", NotFound, 404, "58P01", 3;
     /// No schema of that name.
     UndefinedSchema = "undefined_schema", NotFound, 404, "3F000", 3;
     /// No column of that name.
@@ -77,6 +79,8 @@ codes! {
     TypeMismatch = "type_mismatch", Invalid, 400, "42804", 2;
     /// A value is not of the type it should be.
     InvalidValue = "invalid_value", Invalid, 400, "22P02", 2;
+    /// A file, or a line of it, is not what its format asks for.
+    BadFile = "bad_file", Invalid, 400, "22P04", 2;
     /// A number is outside its type's range.
     OutOfRange = "numeric_value_out_of_range", Invalid, 400, "22003", 2;
     /// Something was divided by zero.

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use millstream_buffer::SystemClock;
 use millstream_catalog::{Catalog, Column, DataType, MemoryCatalog, ObjectName, Stream, StreamId, StreamOptions};
 use millstream_connect::{Limits, router};
-use millstream_process::{Engine, EngineOptions, LogEngine};
+use millstream_process::{Engine, EngineOptions, FileAccess, LogEngine};
 use object_store::local::LocalFileSystem;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -65,6 +65,7 @@ async fn node(limits: Limits) -> Node {
         tier_age: Duration::from_secs(86_400),
         maintenance_interval: Duration::from_secs(86_400),
         vacuum_retention: Duration::from_secs(86_400),
+        files: FileAccess::under("."),
     });
     let engine = engine.await.unwrap();
     Node { router: router(engine.clone(), limits), engine, _data: data }

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use millstream_buffer::{Append, Appended, Clock, Key, OffsetRange};
-use millstream_catalog::fault::Code;
+use millstream_catalog::fault::{Code, Fault};
 use millstream_catalog::{ObjectName, Positions, Stream};
 use twox_hash::XxHash64;
 
@@ -225,6 +225,19 @@ impl StreamHandle {
         Ok(Append { parts, key })
     }
 
+    /// Writes refused rows to quarantine, waiting for room there.
+    pub(crate) async fn set_aside(&self, rows: &[QuarantinedRow], key: Option<&IdempotencyKey>) -> Result<()> {
+        loop {
+            match self.quarantine(rows.to_vec(), key).await {
+                Err(error) if error.code() == Code::Busy => tokio::time::sleep(FULL_PAUSE).await,
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        Counters::add(&self.open.counters.quarantined_rows, rows.len() as u64);
+        Ok(())
+    }
+
     async fn quarantine(&self, rows: Vec<QuarantinedRow>, key: Option<&IdempotencyKey>) -> Result<()> {
         let key = key.map(|k| log_key(&self.open.id().to_string(), k, 0));
         set_aside(&self.quarantine, self.open.name(), &rows, key, self.now_us()).await
@@ -320,7 +333,7 @@ fn quarantine_batch(
 }
 
 /// The key as the log keeps it; `scope` tells requests to different streams apart where they share a log.
-fn log_key(scope: &str, key: &IdempotencyKey, note: u64) -> Key {
+pub(crate) fn log_key(scope: &str, key: &IdempotencyKey, note: u64) -> Key {
     let text = format!("{scope}\0{}", key.key);
     // Two seeds make 128 bits, so that keys do not collide by chance.
     let [high, low] = [1, 2].map(|seed| u128::from(XxHash64::oneshot(seed, text.as_bytes())));

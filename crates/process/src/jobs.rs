@@ -85,6 +85,11 @@ impl Job {
         });
     }
 
+    /// How far a run is that goes on.
+    pub(crate) fn progressed(&self, result: String) {
+        self.update(|state, _| state.last_result = Some(result));
+    }
+
     /// Nothing was to be done; the last result stays.
     pub(crate) fn idle(&self) {
         self.update(|state, _| state.status = "idle");

@@ -29,7 +29,7 @@ use futures::StreamExt;
 use millstream_buffer::SystemClock;
 use millstream_catalog::fault::Fault;
 use millstream_catalog::{ObjectName, SqliteCatalog};
-use millstream_process::{Engine, EngineOptions, Error, LogEngine, Outcome, Rows, Session};
+use millstream_process::{Engine, EngineOptions, Error, FileAccess, LogEngine, Outcome, Rows, Session};
 use object_store::local::LocalFileSystem;
 use url::Url;
 
@@ -85,9 +85,10 @@ struct Run {
 impl Run {
     async fn start(samples: &Path) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let engine = open(data.path()).await;
+        let engine = open(data.path(), samples).await;
         let session = engine.session();
-        Self { data, samples: samples.to_owned(), engine, session, surprises: Vec::new() }
+        let samples = samples.canonicalize().unwrap();
+        Self { data, samples, engine, session, surprises: Vec::new() }
     }
 
     /// The file with its answers replaced by those found, and the records that failed or did not against their word.
@@ -133,7 +134,7 @@ impl Run {
             ["ingest", stream] => self.ingest(stream, &body).await,
             ["restart"] => {
                 self.engine.shutdown().await;
-                self.engine = open(self.data.path()).await;
+                self.engine = open(self.data.path(), &self.samples).await;
                 self.session = self.engine.session();
                 return None;
             }
@@ -149,6 +150,7 @@ impl Run {
                 .chain(notices.into_iter().map(|n| format!("notice: {n}")))
                 .collect::<Vec<_>>()
                 .join("\n")),
+            copy @ (Outcome::CopyIn(_) | Outcome::CopyOut { .. }) => Ok(format!("wants a client: {copy:?}")),
             Outcome::Rows { mut rows, tag } => {
                 let mut count = 0;
                 while let Some(batch) = rows.next().await {
@@ -220,7 +222,7 @@ fn shown_rows(batch: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-async fn open(data: &Path) -> Engine {
+async fn open(data: &Path, samples: &Path) -> Engine {
     let lake = data.join("lake");
     std::fs::create_dir_all(&lake).unwrap();
     let lake = lake.canonicalize().unwrap();
@@ -242,6 +244,7 @@ async fn open(data: &Path) -> Engine {
         tier_age: Duration::from_secs(3600),
         maintenance_interval: Duration::from_secs(3600),
         vacuum_retention: Duration::from_secs(3600),
+        files: FileAccess::under(samples),
     })
     .await
     .unwrap()

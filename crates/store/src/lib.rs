@@ -33,7 +33,7 @@ pub use change::RowChanges;
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
 pub use layout::Layout;
-pub use location::store_from_url;
+pub use location::{remote_store, store_from_url};
 pub use maintain::{MaintenanceReport, VacuumReport};
 pub use staged::StagedFile;
 pub use synced::{Synced, SyncedLocal};

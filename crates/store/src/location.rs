@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use url::Url;
+use url::{Position, Url};
 
 use crate::synced::SyncedLocal;
 use crate::{Error, Result};
@@ -61,23 +64,12 @@ fn s3(text: &str, mut url: Url, options: &BTreeMap<String, String>) -> Result<(U
     let Some(bucket) = url.host_str().filter(|h| !h.is_empty()) else {
         return Err(bad("it names no bucket; write s3://bucket/prefix".into()));
     };
-    let client =
-        ClientOptions::new().with_allow_http(true).with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            base: 2.0,
-        },
-        max_retries: RETRIES,
-        retry_timeout: RETRY_TIMEOUT,
-    };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_client_options(client)
-        .with_retry(retry)
+        .with_client_options(client())
+        .with_retry(retry())
         .with_conditional_put(S3ConditionalPut::ETagMatch);
-    for (key, value) in options {
+    for (key, value) in options.iter().filter(|(key, _)| !is_of_others(key)) {
         let known = AmazonS3ConfigKey::from_str(key)
             .map_err(|_| bad(format!("option {key:?} is not known; write for example aws_endpoint or aws_region")))?;
         builder = builder.with_config(known, value);
@@ -87,6 +79,62 @@ fn s3(text: &str, mut url: Url, options: &BTreeMap<String, String>) -> Result<(U
         url.set_path(&format!("{}/", url.path()));
     }
     Ok((url, Arc::new(store)))
+}
+
+/// The object store that a file's URL names, as a whole bucket, container or host: `s3://bucket/…`, `gs://bucket/…`,
+/// `az://container/…`, `https://host/…`.
+///
+/// Options are those of [`store_from_url`]; `google_…` and `azure_…` are those of the other clouds.
+pub fn remote_store(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+    let bad = |reason: String| Error::BadUrl { url: url.to_string(), reason };
+    match url.scheme() {
+        "s3" | "s3a" => Ok(s3(url.as_str(), url.clone(), options)?.1),
+        "gs" => {
+            let mut builder = GoogleCloudStorageBuilder::new()
+                .with_url(url.as_str())
+                .with_client_options(client())
+                .with_retry(retry());
+            for (key, value) in options {
+                if let Ok(known) = GoogleConfigKey::from_str(key) {
+                    builder = builder.with_config(known, value);
+                }
+            }
+            let store = builder.build().map_err(|e| bad(format!("{e}; check the GOOGLE_* variables")))?;
+            Ok(Arc::new(store))
+        }
+        "az" | "azure" | "abfs" | "abfss" => {
+            let mut builder =
+                MicrosoftAzureBuilder::new().with_url(url.as_str()).with_client_options(client()).with_retry(retry());
+            for (key, value) in options {
+                if let Ok(known) = AzureConfigKey::from_str(key) {
+                    builder = builder.with_config(known, value);
+                }
+            }
+            let store = builder.build().map_err(|e| bad(format!("{e}; check the AZURE_* variables")))?;
+            Ok(Arc::new(store))
+        }
+        "http" | "https" => {
+            let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
+            let store = builder.with_client_options(client()).with_retry(retry()).build();
+            Ok(Arc::new(store.map_err(|e| bad(e.to_string()))?))
+        }
+        other => Err(bad(format!("scheme {other:?} is not one that files are read from: s3, gs, az, https, file"))),
+    }
+}
+
+/// Whether an option is one of another cloud.
+fn is_of_others(key: &str) -> bool {
+    key.starts_with("google_") || key.starts_with("azure_")
+}
+
+fn client() -> ClientOptions {
+    ClientOptions::new().with_allow_http(true).with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn retry() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
+    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT }
 }
 
 #[cfg(test)]

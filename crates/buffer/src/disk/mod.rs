@@ -142,7 +142,7 @@ use crate::fit::fit;
 use crate::keys::check_parts;
 use crate::tail::Tail;
 use crate::weight::{content_bytes, held_bytes};
-use crate::{Append, Appended, Clock, Error, Log, LogStats, LogView, Result, SystemClock};
+use crate::{Append, Appended, Clock, Error, Key, Log, LogStats, LogView, Result, SystemClock};
 
 /// An append with this many rows in a partition stays a part of its own …
 const OWN_PART_ROWS: usize = 1000;
@@ -393,6 +393,10 @@ impl Log for DiskLog {
         }
         let key = append.key;
         self.ask(|reply| Request::Append(Submission { parts, key, reserved, reply })).await
+    }
+
+    async fn recall(&self, key: Key) -> Result<Option<Appended>> {
+        self.ask(|reply| Request::Recall(key, reply)).await
     }
 
     fn view(&self) -> Arc<dyn LogView> {

@@ -79,6 +79,8 @@ pub(super) struct Submission {
 #[derive(Debug)]
 pub(super) enum Request {
     Append(Submission),
+    /// What a key was answered, if it is known.
+    Recall(Key, oneshot::Sender<Result<Option<Appended>>>),
     SetSchema(SchemaRef, oneshot::Sender<Result<()>>),
     Trim(Positions, oneshot::Sender<Result<()>>),
     Sync(oneshot::Sender<Result<()>>),

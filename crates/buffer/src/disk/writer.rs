@@ -104,6 +104,10 @@ impl Writer {
     fn obey(&mut self, request: Request) {
         match request {
             Request::Append(_) => {}
+            Request::Recall(key, reply) => {
+                let known = self.keys.recall(&key).transpose();
+                answer(reply, known);
+            }
             Request::SetSchema(schema, reply) => answer(reply, self.set_schema(schema)),
             Request::Trim(upto, reply) => {
                 let trimmed = self.trim(&upto);
@@ -346,7 +350,7 @@ fn part_meta(header: &EntryHeader, part: &PartRecord, position: u64) -> PartMeta
     }
 }
 
-fn answer(reply: oneshot::Sender<Result<()>>, outcome: Result<()>) {
+fn answer<T>(reply: oneshot::Sender<Result<T>>, outcome: Result<T>) {
     // A caller that has left needs no answer.
     let _left = reply.send(outcome);
 }

@@ -109,6 +109,8 @@ pub struct Config {
     pub maintenance_interval: Duration,
     /// How long replaced files stay.
     pub vacuum_retention: Duration,
+    /// The folder that files in statements must lie under.
+    pub files_root: PathBuf,
     /// How long requests may take to finish at shutdown.
     pub shutdown_timeout: Duration,
 }
@@ -152,6 +154,7 @@ impl Config {
             tier_age: values.duration("tier.age")?,
             maintenance_interval: values.duration("maintenance.interval")?,
             vacuum_retention: values.duration("vacuum.retention")?,
+            files_root: values.path("files.root")?,
             shutdown_timeout: values.duration("shutdown.timeout")?,
             store_url,
             data,
@@ -163,7 +166,7 @@ impl Config {
     }
 }
 
-/// The variables of the AWS tools that an object store understands; others, such as `AWS_PROFILE`, are not for it.
+/// The variables of the tools of AWS, Azure and Google Cloud that an object store understands; others, such as `AWS_PROFILE`, are not for it.
 const STORE_VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_ALLOW_HTTP",
@@ -180,6 +183,16 @@ const STORE_VARIABLES: &[&str] = &[
     "AWS_SESSION_TOKEN",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_TENANT_ID",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
 ];
 
 /// The file's `[store.options]`, and variables where the file is silent.

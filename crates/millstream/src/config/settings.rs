@@ -96,6 +96,8 @@ settings! {
         "how often small files are merged and replaced ones deleted";
     "vacuum.retention", "vacuum-retention", "MILLSTREAM_VACUUM_RETENTION", Kind::Duration, "7d",
         "how long replaced files stay readable for Delta readers that are behind";
+    "files.root", "files-root", "MILLSTREAM_FILES_ROOT", Kind::Path, ".",
+        "the folder that files in statements must lie under, and that their paths begin at";
     "shutdown.timeout", "shutdown-timeout", "MILLSTREAM_SHUTDOWN_TIMEOUT", Kind::Duration, "30s",
         "how long requests under way may take to finish after SIGTERM";
 }

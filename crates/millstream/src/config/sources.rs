@@ -9,6 +9,9 @@ use super::{Error, Result};
 /// The file that is read when none is named, if it is there.
 const DEFAULT_FILE: &str = "millstream.toml";
 
+/// How the names of variables begin that are read.
+const PREFIXES: [&str; 4] = ["MILLSTREAM_", "AWS_", "AZURE_", "GOOGLE_"];
+
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -53,7 +56,7 @@ impl Sources {
     pub fn gather(flags: BTreeMap<&'static str, String>, file: Option<PathBuf>) -> Result<Self> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("MILLSTREAM_") || name.starts_with("AWS_"))
+            .filter(|(name, _)| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
         let file = file.or_else(|| Path::new(DEFAULT_FILE).is_file().then(|| PathBuf::from(DEFAULT_FILE)));
         let mut sources = Self { flags, variables, ..Self::default() };

@@ -14,7 +14,7 @@ use axum::Router;
 use millstream_buffer::SystemClock;
 use millstream_catalog::SqliteCatalog;
 use millstream_catalog::fault::Code;
-use millstream_process::{Engine, EngineOptions, LogEngine};
+use millstream_process::{Engine, EngineOptions, FileAccess, LogEngine};
 use millstream_serve::pg::PgLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -176,6 +176,7 @@ async fn open_engine(dir: &DataDir, config: &Config) -> Result<Engine> {
         tier_age: config.tier_age,
         maintenance_interval: config.maintenance_interval,
         vacuum_retention: config.vacuum_retention,
+        files: FileAccess { root: config.files_root.clone(), store_options: config.store_options.clone() },
     };
     Engine::open(options).await.map_err(|e| Failure::of(&e))
 }

@@ -5,6 +5,7 @@ use millstream_catalog::fault::{Code, Fault};
 use millstream_catalog::{DataType, RowField};
 
 use super::cursor::Cursor;
+use super::split::{Piece, split};
 use super::suggest::nearest;
 use crate::{Error, Result};
 
@@ -43,6 +44,28 @@ const NAMES: &[&str] = &[
     "string",
     "float",
 ];
+
+/// The columns in a text such as `id bigint, "Name" text`.
+pub fn parse_columns(text: &str) -> Result<Vec<(String, DataType)>> {
+    let pieces = split(text)?;
+    let [piece] = <[Piece<'_>; 1]>::try_from(pieces).map_err(|_| {
+        Error::rejected(Code::SyntaxError, format!("{text:?} is no list of columns such as 'id bigint, name text'"))
+    })?;
+    let mut cursor = Cursor::new(piece);
+    let mut columns: Vec<(String, DataType)> = Vec::new();
+    loop {
+        let name = cursor.identifier("a column name")?;
+        if columns.iter().any(|(other, _)| *other == name) {
+            return Err(Error::rejected(Code::DuplicateColumn, format!("column {name:?} is named twice")));
+        }
+        columns.push((name, data_type(&mut cursor)?));
+        if !cursor.take(&Token::Comma) {
+            break;
+        }
+    }
+    cursor.expect_end()?;
+    Ok(columns)
+}
 
 /// Reads a type.
 pub(super) fn data_type(cursor: &mut Cursor<'_>) -> Result<DataType> {

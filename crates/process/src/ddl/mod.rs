@@ -56,11 +56,14 @@
 //! DROP TABLE [IF EXISTS] name, … [CASCADE | RESTRICT]     TRUNCATE [TABLE] name, …
 //! SHOW TABLES [LIKE 'pattern']     SHOW CREATE TABLE name     COMMENT ON TABLE name IS 'text' | NULL
 //! ```
+//!
+//! COPY is at the head of `copy.rs`.
 
 mod alter;
 mod care;
 mod cast_type;
 mod column_type;
+mod copy;
 mod create;
 mod cursor;
 mod entry;
@@ -83,12 +86,15 @@ use millstream_catalog::{Check, Column, ObjectName};
 
 pub use alter::altered;
 pub use cast_type::CastTypes;
+pub use column_type::parse_columns;
+pub use copy::{CopyFrom, CopyTo};
 pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
 pub use query::{QueryText, parse_query};
 pub use render::render_create;
-pub use sample::{SampleFormat, infer};
+pub use sample::{SampleFormat, infer, infer_cells};
 pub use split::char_position;
+pub use suggest::nearest;
 pub use table::{Point, TableAction, TableAsDraft, altered_table, render_create_table};
 pub use view::{
     ColumnName, DerivedStreamDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view, render_create_derived,
@@ -343,6 +349,10 @@ pub enum Command {
         /// The stream; all of them when it is not given.
         name: Option<ObjectName>,
     },
+    /// `COPY … FROM`.
+    CopyFrom(Box<CopyFrom>),
+    /// `COPY … TO`.
+    CopyTo(Box<CopyTo>),
     /// `SET name = value`.
     Set {
         /// The setting, in lower case unless quoted.

@@ -6,6 +6,7 @@
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
+use millstream_catalog::ObjectName;
 use millstream_catalog::fault::{Code, Fault};
 
 use super::Command;
@@ -45,6 +46,33 @@ pub(super) fn query(cursor: &mut Cursor<'_>) -> Result<QueryText> {
     let found = found.map_err(|e| misplaced(cursor, &rest[..end], e))?;
     (0..end).for_each(|_| cursor.advance());
     Ok(found)
+}
+
+/// Takes the query that comes next in parentheses.
+pub(super) fn query_within(cursor: &mut Cursor<'_>) -> Result<QueryText> {
+    let rest = cursor.rest();
+    let mut depth = 0_usize;
+    let close = rest.iter().position(|t| {
+        match t.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    let Some(close) = close.filter(|close| *close > 1) else { return Err(cursor.expected("a query in parentheses")) };
+    let found = parsed(cursor, &rest[1..close], true)?;
+    (0..=close).for_each(|_| cursor.advance());
+    Ok(found)
+}
+
+/// The query of all rows of an object, or of some of its columns.
+pub(super) fn query_of(object: &ObjectName, columns: &[String]) -> Result<QueryText> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+    let text = format!("SELECT {columns} FROM {}.{}", quoted(object.schema()), quoted(object.name()));
+    Ok(QueryText { statement: parse_query(&text)?, text })
 }
 
 /// Takes the query of a view, which has no parameters.

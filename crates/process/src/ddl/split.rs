@@ -46,7 +46,7 @@ fn piece(sql: &str, mut tokens: Vec<TokenWithSpan>) -> Option<Piece<'_>> {
     for token in &mut tokens {
         token.span = Span::new(relative(token.span.start, start), relative(token.span.end, start));
     }
-    let tokens = millstream_windows::respell(tokens);
+    let tokens = crate::files::respell(millstream_windows::respell(tokens));
     Some(Piece { text: &sql[from..to], offset: sql[..from].chars().count(), tokens })
 }
 

@@ -8,6 +8,7 @@ use millstream_catalog::ObjectName;
 use millstream_catalog::fault::Code;
 
 use super::alter::alter_stream;
+use super::copy::copy;
 use super::create::create_stream;
 use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
 use super::split::Piece;
@@ -53,6 +54,9 @@ fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     }
     if cursor.take_words(&["comment", "on"]) {
         return comment(cursor).map(Some);
+    }
+    if cursor.take_word("copy") {
+        return copy(cursor).map(Some);
     }
     if cursor.take_word("flush") {
         let name = if cursor.at_end() {

@@ -9,6 +9,8 @@ use millstream_catalog::Catalog;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::FileAccess;
+
 /// Which implementation keeps the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogEngine {
@@ -53,6 +55,8 @@ pub struct EngineOptions {
     pub maintenance_interval: Duration,
     /// Files removed from a table stay readable this long before vacuum deletes them.
     pub vacuum_retention: Duration,
+    /// Which files statements may read and write.
+    pub files: FileAccess,
 }
 
 impl std::fmt::Debug for EngineOptions {

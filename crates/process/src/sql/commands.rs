@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement, care, history, tables, views};
+use super::{Outcome, RowStream, Session, Statement, care, copies, history, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
@@ -49,6 +49,7 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::AlterDerivedStream { .. } => (None, "ALTER STREAM"),
         Command::DropView { .. } => (None, "DROP MATERIALIZED VIEW"),
         Command::CommentOnView { .. } => (None, "COMMENT"),
+        Command::CopyFrom(_) | Command::CopyTo(_) => (None, "COPY"),
         _ => (None, ""),
     }
 }
@@ -97,6 +98,8 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
             shared.alter_stream(name, |stream| ddl::altered(stream, &action)).await?;
             done("COMMENT")
         }
+        Command::CopyFrom(copy) => copies::from(session, copy, &statement.text).await,
+        Command::CopyTo(copy) => copies::to(session, copy, &statement.text).await,
         command @ (Command::CreateTable { .. }
         | Command::CreateTableFromSample { .. }
         | Command::CreateTableAs { .. }

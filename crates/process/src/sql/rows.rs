@@ -22,8 +22,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::QueryWorkers;
 use super::column_names::ColumnNames;
 use super::stopping::stopping_with;
+use crate::files::{CopyIn, CopyOptions};
 use crate::queries::QueryGuard;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Batches that may wait for a slow client.
 const BATCHES_AHEAD: usize = 2;
@@ -44,6 +45,15 @@ pub enum Outcome {
         tag: String,
         /// Things to tell the user, such as "stream x exists already, skipped".
         notices: Vec<String>,
+    },
+    /// The client is to send rows: COPY … FROM STDIN.
+    CopyIn(CopyIn),
+    /// Rows in another form than a query's: COPY … TO STDOUT.
+    CopyOut {
+        /// The rows.
+        rows: RowStream,
+        /// How they are to be written.
+        options: CopyOptions,
     },
 }
 
@@ -156,9 +166,12 @@ impl Query {
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
         let context = datafusion::execution::TaskContext::from(&self.state).with_runtime(runtime);
-        let mut rows = execute_stream(plan, Arc::new(context)).map_err(wrap)?;
+        let mut rows = execute_stream(Arc::clone(&plan), Arc::new(context)).map_err(wrap)?;
         while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(wrap)?;
+            let batch = match batch.map_err(wrap) {
+                Ok(batch) => batch,
+                Err(error) => return Err(files::explained(error, &plan, base).await),
+            };
             if batch.num_rows() == 0 {
                 continue;
             }
@@ -172,22 +185,22 @@ impl Query {
     }
 }
 
-pub(super) async fn expired(timeout: Option<Duration>) {
+pub(crate) async fn expired(timeout: Option<Duration>) {
     match timeout {
         Some(timeout) => tokio::time::sleep(timeout).await,
         None => std::future::pending().await,
     }
 }
 
-pub(super) fn defect(broken: &JoinError) -> Error {
+pub(crate) fn defect(broken: &JoinError) -> Error {
     Error::rejected(Code::Internal, format!("the statement hit a defect of Millstream; see the log: {broken}"))
 }
 
-pub(super) fn cancelled() -> Error {
+pub(crate) fn cancelled() -> Error {
     Error::rejected(Code::Cancelled, "the statement was cancelled by its client")
 }
 
-pub(super) fn timed_out(timeout: Option<Duration>) -> Error {
+pub(crate) fn timed_out(timeout: Option<Duration>) -> Error {
     let ms = timeout.unwrap_or_default().as_millis();
     Error::Rejected {
         code: Code::Timeout,

@@ -26,6 +26,7 @@ use super::{
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
 use crate::engine::Shared;
+use crate::files::Calls;
 use crate::read::ReadPoint;
 use crate::views::{Sources, object_name, tables};
 use crate::{Error, PositionToken, Result};
@@ -337,6 +338,7 @@ pub(crate) async fn plan_statement(
         hidden::hide_in_wildcards(&mut ast, &|name| shared.knows(name));
     }
     time_travel::name_versions(&mut ast, &state)?;
+    Calls::resolve(&shared.options.files, &mut state, &mut ast).await?;
     check_casts(&mut ast);
     let digits = Digits::of_statement(&mut ast);
     let plan = match state.statement_to_plan(ast.clone()).await {
@@ -360,7 +362,7 @@ fn show_hidden(state: &mut SessionState) {
 }
 
 /// The command tag of a plan that sessions may run; what would write files or change the context is refused.
-fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
+pub(super) fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
     const ROWS: &str = "a stream is append-only and takes rows over HTTP: POST /v1/streams/<stream>";
     const OBJECTS: &str = "what can be made are CREATE STREAM, CREATE TABLE and CREATE MATERIALIZED VIEW";
     let (name, instead) = match plan {

@@ -34,4 +34,4 @@ pub(crate) use merge::{merge_down, patience};
 pub(crate) use source::TableSource;
 pub(crate) use state::{Following, TableSnapshot, TableState};
 pub(crate) use travel::AsOf;
-pub(crate) use write::{Applied, Change, Turn, insert};
+pub(crate) use write::{Applied, Change, Turn, insert, insert_keyed};

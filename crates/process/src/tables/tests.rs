@@ -52,6 +52,7 @@ impl Node {
             tier_age: Duration::from_secs(86_400),
             maintenance_interval: Duration::from_secs(86_400),
             vacuum_retention: Duration::ZERO,
+            files: crate::FileAccess::under("."),
         };
         Self { engine: Engine::open(options.clone()).await.unwrap(), options, dir }
     }
@@ -92,7 +93,7 @@ impl Node {
     async fn ask(&self, sql: &str) -> Vec<RecordBatch> {
         match self.engine.session().execute(sql).await.unwrap() {
             Outcome::Rows { rows, .. } => rows.try_collect().await.unwrap(),
-            Outcome::Done { tag, .. } => panic!("{tag} gives no rows"),
+            other => panic!("{sql} gives no rows: {other:?}"),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use millstream_buffer::{Append, Part};
+use millstream_buffer::{Append, Key, Part};
 use millstream_catalog::fault::Code;
 use roaring::RoaringTreemap;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
@@ -38,6 +38,8 @@ pub(crate) struct Applied {
     pub(crate) gone: u64,
     /// Rows that came.
     pub(crate) come: u64,
+    /// Whether its key was there already: then nothing came.
+    pub(crate) duplicate: bool,
     /// The rows that came, as they are in the table, where they were asked for.
     pub(crate) kept: Vec<RecordBatch>,
 }
@@ -94,7 +96,7 @@ impl Turn {
         if let Some(keys) = state_of(&table)?.keys.lock().as_ref() {
             gathered.check_keys(&table, keys)?;
         }
-        commit(table, gathered, Gate::Alone { _gate: gate }).await
+        commit(table, gathered, Gate::Alone { _gate: gate }, None).await
     }
 }
 
@@ -102,8 +104,19 @@ impl Turn {
 pub(crate) async fn insert(
     shared: &Arc<Shared>,
     table: &Arc<OpenStream>,
+    rows: BoxStream<'_, Result<Rows>>,
+    keep: bool,
+) -> Result<Applied> {
+    insert_keyed(shared, table, rows, keep, None).await
+}
+
+/// [`insert`] with a key that is kept with the rows: the log tells whether it has it.
+pub(crate) async fn insert_keyed(
+    shared: &Arc<Shared>,
+    table: &Arc<OpenStream>,
     mut rows: BoxStream<'_, Result<Rows>>,
     keep: bool,
+    key: Option<Key>,
 ) -> Result<Applied> {
     let state = state_of(table)?;
     state.look(shared, table).await?;
@@ -119,7 +132,8 @@ pub(crate) async fn insert(
         gathered.check_keys(table, keys)?;
         gathered.take_keys(keys);
     }
-    commit(Arc::clone(table), gathered, Gate::Together { _gate: gate }).await
+    let key = key.map(|key| Key { note: gathered.rows_that_come(), ..key });
+    commit(Arc::clone(table), gathered, Gate::Together { _gate: gate }, key).await
 }
 
 /// The gate, held together with others, while there is an index if the table needs one.
@@ -148,37 +162,40 @@ enum Gate {
 }
 
 /// Appends what was gathered. It goes on when its caller is gone, so that the index always tells what the log says.
-async fn commit(table: Arc<OpenStream>, gathered: Gathered, gate: Gate) -> Result<Applied> {
+async fn commit(table: Arc<OpenStream>, gathered: Gathered, gate: Gate, key: Option<Key>) -> Result<Applied> {
     if gathered.is_empty() {
         return Ok(gathered.into_applied());
     }
     let appended = tokio::spawn(async move {
-        let result = append(&table, &gathered).await;
+        let result = append(&table, &gathered, key).await;
         let state = state_of(&table)?;
         match (&result, &gate) {
             // What the index says of these rows may not be so.
-            (Err(_), _) => *state.keys.lock() = None,
-            (Ok(()), Gate::Alone { .. }) => {
+            (Err(_) | Ok(true), _) => *state.keys.lock() = None,
+            (Ok(false), Gate::Alone { .. }) => {
                 if let Some(keys) = state.keys.lock().as_mut() {
                     gathered.take_keys(keys);
                 }
             }
-            (Ok(()), Gate::Together { .. }) => {}
+            (Ok(false), Gate::Together { .. }) => {}
         }
-        result.map(|()| gathered.into_applied())
+        result.map(|duplicate| Applied { duplicate, ..gathered.into_applied() })
     });
     appended.await.map_err(|e| Error::rejected(Code::Internal, format!("a change of a table ended early: {e}")))?
 }
 
-async fn append(table: &OpenStream, gathered: &Gathered) -> Result<()> {
+/// Whether the key was there already, so that nothing was appended.
+async fn append(table: &OpenStream, gathered: &Gathered, key: Option<Key>) -> Result<bool> {
     let schema = table.log().schema();
     let batch = match gathered.files() {
         Some(files) => files_record(&schema, &files.text()?)?,
         None => record(&schema, &gathered.gone, &gathered.come)?,
     };
-    append_patiently(table, Append { parts: vec![Part { partition: 0, batch }], key: None }).await?;
-    Counters::add(&table.counters.accepted_rows, gathered.rows_that_come());
-    Ok(())
+    let appended = append_patiently(table, Append { parts: vec![Part { partition: 0, batch }], key }).await?;
+    if !appended.duplicate {
+        Counters::add(&table.counters.accepted_rows, gathered.rows_that_come());
+    }
+    Ok(appended.duplicate)
 }
 
 fn state_of(table: &OpenStream) -> Result<&TableState> {

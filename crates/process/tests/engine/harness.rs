@@ -9,8 +9,8 @@ use futures::TryStreamExt;
 use millstream_buffer::ManualClock;
 use millstream_catalog::{Catalog, ObjectName, SqliteCatalog};
 use millstream_process::{
-    Engine, EngineOptions, Error, IdempotencyKey, LogEngine, Outcome, PositionToken, QuarantinedRow, Receipt, Rows,
-    RunOptions,
+    Engine, EngineOptions, Error, FileAccess, IdempotencyKey, LogEngine, Outcome, PositionToken, QuarantinedRow,
+    Receipt, Rows, RunOptions,
 };
 use object_store::ObjectStore;
 use tempfile::TempDir;
@@ -60,6 +60,7 @@ impl Node {
             tier_age: Duration::from_secs(86_400),
             maintenance_interval: Duration::from_secs(86_400),
             vacuum_retention: Duration::ZERO,
+            files: FileAccess::under(dir.path()),
         };
         Self::open(dir, clock, options).await
     }
@@ -90,6 +91,7 @@ impl Node {
                 Ok(pretty_format_batches(&batches).unwrap().to_string())
             }
             Outcome::Done { tag, .. } => Ok(tag),
+            copy => panic!("{sql} wants a client: {copy:?}"),
         }
     }
 

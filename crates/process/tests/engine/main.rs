@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod care;
+mod copies;
 mod derived;
 mod faults;
+mod files;
 mod harness;
 mod lookups;
 mod point_reads;

@@ -104,7 +104,7 @@ async fn errors_have_the_code_and_place_a_client_expects() {
         ("SELECT CAST(name AS BIGINT) FROM s", Code::InvalidValue),
         ("CREATE STREAM s (id INT)", Code::DuplicateObject),
         ("CREATE TABLE s (id INT)", Code::DuplicateObject),
-        ("COPY s TO '/tmp/x.csv'", Code::Unsupported),
+        ("COPY s TO '/tmp/x.csv'", Code::Denied),
         ("DROP STREAM nowhere", Code::UndefinedObject),
         ("CREATE STREAM other.t (id INT)", Code::UndefinedSchema),
     ];

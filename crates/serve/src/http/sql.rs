@@ -90,6 +90,15 @@ async fn answer(
     match run_statements(&engine.session(), request).await? {
         Outcome::Done { tag, notices } => Ok(Json(json!({"status": tag, "notices": notices})).into_response()),
         Outcome::Rows { rows, .. } => stream_rows(rows, format).await,
+        Outcome::CopyIn(_) => {
+            let message = "COPY FROM STDIN is for the PostgreSQL wire: over HTTP, post rows to /v1/streams/<stream>";
+            Err(Problem::new(Code::Unsupported, message))
+        }
+        Outcome::CopyOut { .. } => {
+            let message =
+                "COPY TO STDOUT is for the PostgreSQL wire: over HTTP, ask for CSV, Arrow or Parquet by Accept";
+            Err(Problem::new(Code::Unsupported, message))
+        }
     }
 }
 

@@ -352,5 +352,7 @@ pub(super) fn rows_of(
     match outcome {
         Outcome::Rows { rows, tag } => Ok(Some((rows, tag))),
         Outcome::Done { tag, notices } => connection.done(tag, notices).map(|()| None),
+        // Carried out before.
+        Outcome::CopyIn(_) | Outcome::CopyOut { .. } => Ok(None),
     }
 }

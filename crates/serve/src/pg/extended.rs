@@ -320,6 +320,9 @@ impl Connection {
         }
         let run = self.session.run(prepared, &portal.params, RunOptions::default());
         let outcome = self.wire.while_connected(run).await??;
+        let Some(outcome) = self.copied(outcome).await? else {
+            return Ok(State::Done);
+        };
         let Some((rows, tag)) = rows_of(self, outcome)? else {
             return Ok(State::Done);
         };

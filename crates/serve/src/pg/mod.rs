@@ -5,10 +5,12 @@
 //! protocols are spoken, with text and binary values. Any user and database name is let in without a password: the caller
 //! listens on loopback only.
 //!
-//! What is not here: TLS (a request for it is declined), COPY, notifications, cursors that go back.
+//! What is not here: TLS (a request for it is declined), notifications, cursors that go back.
 
 mod connection;
 mod control;
+mod copy_in;
+mod copy_out;
 mod cursor;
 mod cursor_statement;
 mod extended;

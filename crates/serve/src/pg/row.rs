@@ -108,6 +108,24 @@ impl RowFormat {
     }
 }
 
+impl RowFormat {
+    /// Writes one row's values in text one behind the other; where each ends, and `None` for NULL.
+    pub(super) fn put_cells(&self, columns: &[Column], row: usize, ends: &mut Vec<Option<usize>>, out: &mut Vec<u8>) {
+        for (column, (_, sql_type)) in columns.iter().zip(self.columns.iter()) {
+            let null = column.is_null(row);
+            if !null {
+                put_text(column, sql_type, row, out);
+            }
+            ends.push((!null).then_some(out.len()));
+        }
+    }
+
+    /// The columns' names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, _)| name.as_str())
+    }
+}
+
 fn length<T: TryFrom<usize>>(value: usize) -> Result<T, ArrowError> {
     T::try_from(value).map_err(|_| ArrowError::InvalidArgumentError("a row is too large for the wire".to_owned()))
 }

@@ -87,6 +87,9 @@ impl Connection {
         no_parameters(prepared)?;
         let (session, wire) = (&self.session, &mut self.wire);
         let outcome = wire.while_connected(session.run(prepared, &[], RunOptions::default())).await??;
+        let Some(outcome) = self.copied(outcome).await? else {
+            return Ok(());
+        };
         let Some((rows, tag)) = rows_of(self, outcome)? else {
             return Ok(());
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millstream_buffer::SystemClock;
 use millstream_catalog::{MemoryCatalog, ObjectName};
-use millstream_process::{Engine, EngineOptions, LogEngine};
+use millstream_process::{Engine, EngineOptions, FileAccess, LogEngine};
 use millstream_serve::pg::PgLimits;
 use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
@@ -145,5 +145,6 @@ fn options(dir: &TempDir) -> EngineOptions {
         tier_age: Duration::from_secs(3600),
         maintenance_interval: Duration::from_secs(3600),
         vacuum_retention: Duration::from_secs(3600),
+        files: FileAccess::under(dir.path()),
     }
 }

@@ -12,7 +12,7 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, ObjectName, Stream, StreamId, StreamOptions};
+use millstream_catalog::{Column, DataType, ObjectName, Stream, StreamId, StreamOptions};
 use uuid::Uuid;
 
 use self::shape::Shape;
@@ -57,6 +57,13 @@ pub fn infer(sample: &[u8], format: SampleFormat) -> Result<Vec<Column>> {
         fields.into_iter().map(|(name, shape)| Column::new(name, shape.into_data_type())).collect();
     check(&columns)?;
     Ok(columns)
+}
+
+/// The narrowest type that takes all of these cells of a CSV column; text where there are none.
+pub fn infer_cells<'a>(cells: impl Iterator<Item = &'a str>) -> DataType {
+    let mut shape = Shape::Unknown;
+    cells.filter(|cell| !cell.is_empty()).for_each(|cell| shape.widen(Shape::of_cell(cell)));
+    shape.or_text().into_data_type()
 }
 
 /// Refuses what no stream could have, with the definition's own messages.

@@ -1,0 +1,288 @@
+//! Owns which files statements may touch: paths under the allowed root, and URLs of object stores.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::TryStreamExt;
+use glob::{MatchOptions, Pattern};
+use millstream_catalog::fault::Code;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use url::{Position, Url};
+
+use super::failure::store_error;
+use crate::{Error, Result};
+
+/// The setting that says where files may lie.
+const SETTING: &str = "files.root";
+
+/// `*` does not cross folders; `**` does.
+const MATCH: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Which files statements may read and write.
+#[derive(Debug, Clone)]
+pub struct FileAccess {
+    /// Local files must lie under this folder; relative paths begin here.
+    pub root: PathBuf,
+    /// What object stores are told: credentials, endpoints, regions.
+    pub store_options: BTreeMap<String, String>,
+}
+
+impl FileAccess {
+    /// Files under a folder.
+    pub fn under(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), store_options: BTreeMap::new() }
+    }
+}
+
+/// A file that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    /// How messages call it.
+    pub(crate) name: String,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) store_url: ObjectStoreUrl,
+    pub(crate) meta: ObjectMeta,
+}
+
+impl File {
+    /// What tells this content of this file from any other: its place, size and version.
+    pub(crate) fn identity(&self) -> String {
+        let version = match &self.meta.e_tag {
+            Some(tag) => tag.clone(),
+            None => self.meta.last_modified.timestamp_micros().to_string(),
+        };
+        format!("{}{}\0{}\0{version}", self.store_url.as_str(), self.meta.location, self.meta.size)
+    }
+}
+
+/// The files that paths, URLs and patterns name: in the order given, those of a pattern by name.
+pub(crate) async fn find(access: &FileAccess, runtime: &RuntimeEnv, patterns: &[String]) -> Result<Vec<File>> {
+    let mut found = Vec::new();
+    for pattern in patterns {
+        match remote(pattern)? {
+            Some(url) => found.extend(find_remote(access, runtime, pattern, &url).await?),
+            None => found.extend(find_local(access, runtime, pattern).await?),
+        }
+    }
+    Ok(found)
+}
+
+/// The store and the path there of a file that is to be written; for a local one, `Local` has its place.
+pub(crate) enum Target {
+    /// A path on this machine, under the root; its folder is there.
+    Local(PathBuf),
+    /// An object.
+    Remote(Arc<dyn ObjectStore>, ObjectPath),
+}
+
+/// Where a file is to be written.
+pub(crate) async fn target(access: &FileAccess, runtime: &RuntimeEnv, name: &str) -> Result<Target> {
+    if let Some(url) = remote(name)? {
+        if matches!(url.scheme(), "http" | "https") {
+            let message = format!("{name} cannot be written: files are written to paths and to s3://, gs:// and az://");
+            return Err(Error::rejected(Code::Unsupported, message));
+        }
+        let (store, _) = store_of(access, runtime, &url)?;
+        return Ok(Target::Remote(store, object_path(name, &url)?));
+    }
+    let root = root(access)?;
+    let path = plain(&root.join(local_path(name)));
+    let Some((folder, file)) = path.parent().zip(path.file_name()) else {
+        return Err(Error::rejected(Code::InvalidRequest, format!("{name:?} is not the name of a file")));
+    };
+    if !path.starts_with(&root) {
+        return Err(outside(name, &root));
+    }
+    tokio::fs::create_dir_all(folder).await.map_err(|e| unusable(name, &e))?;
+    let folder = folder.canonicalize().map_err(|e| unusable(name, &e))?;
+    if !folder.starts_with(&root) {
+        return Err(outside(name, &root));
+    }
+    Ok(Target::Local(folder.join(file)))
+}
+
+/// The URL, unless the text is a path.
+fn remote(text: &str) -> Result<Option<Url>> {
+    if !text.contains("://") || text.starts_with("file://") {
+        return Ok(None);
+    }
+    match Url::parse(text) {
+        Ok(url) => Ok(Some(url)),
+        Err(e) => Err(Error::rejected(Code::InvalidRequest, format!("{text:?} is not a path or a URL: {e}"))),
+    }
+}
+
+fn local_path(text: &str) -> &str {
+    text.strip_prefix("file://").unwrap_or(text)
+}
+
+async fn find_local(access: &FileAccess, runtime: &RuntimeEnv, text: &str) -> Result<Vec<File>> {
+    let root = root(access)?;
+    let shown = text.to_owned();
+    let (paths, relative) = tokio::task::spawn_blocking({
+        let root = root.clone();
+        move || local_paths(&root, &shown)
+    })
+    .await
+    .map_err(|e| Error::rejected(Code::Internal, format!("listing {text:?} ended early: {e}")))??;
+    let store_url = ObjectStoreUrl::local_filesystem();
+    let store = runtime.object_store(&store_url).map_err(|e| Error::from_datafusion(e, ""))?;
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        let shown = path.strip_prefix(&root).ok().filter(|_| relative).unwrap_or(&path).display().to_string();
+        let location = ObjectPath::from_absolute_path(&path).map_err(|e| {
+            Error::rejected(Code::InvalidRequest, format!("file {shown:?} has a name that cannot be used: {e}"))
+        })?;
+        let meta = store.head(&location).await.map_err(|e| store_error(&shown, e))?;
+        files.push(File { name: shown, store: Arc::clone(&store), store_url: store_url.clone(), meta });
+    }
+    Ok(files)
+}
+
+/// The files of a path or pattern, by name, and whether it was relative.
+fn local_paths(root: &Path, text: &str) -> Result<(Vec<PathBuf>, bool)> {
+    let given = Path::new(local_path(text));
+    let full = plain(&root.join(given));
+    if !full.starts_with(root) {
+        // A path that leads to the root by another way, as /tmp does on some systems, is inside all the same.
+        let inside = full.canonicalize().is_ok_and(|path| path.starts_with(root));
+        if !inside {
+            return Err(outside(text, root));
+        }
+    }
+    let mut paths = Vec::new();
+    if full.is_file() {
+        paths.push(full);
+    } else if is_pattern(local_path(text)) {
+        let bad = |e: &dyn std::fmt::Display| {
+            Error::rejected(Code::InvalidRequest, format!("{text:?} is not a pattern of files: {e}"))
+        };
+        let matches = glob::glob_with(&full.to_string_lossy(), MATCH).map_err(|e| bad(&e))?;
+        for path in matches {
+            let path = path.map_err(|e| bad(&e))?;
+            if path.is_file() {
+                paths.push(path);
+            }
+        }
+    } else if full.is_dir() {
+        let message = format!(
+            "{text:?} is a folder: write which of its files, such as '{}/*.parquet'",
+            text.trim_end_matches('/')
+        );
+        return Err(Error::rejected(Code::InvalidRequest, message));
+    }
+    if paths.is_empty() {
+        return Err(missing(text, root));
+    }
+    for path in &mut paths {
+        let real = path.canonicalize().map_err(|e| unusable(text, &e))?;
+        if !real.starts_with(root) {
+            return Err(outside(&path.display().to_string(), root));
+        }
+        *path = real;
+    }
+    Ok((paths, given.is_relative()))
+}
+
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// The path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+fn root(access: &FileAccess) -> Result<PathBuf> {
+    access.root.canonicalize().map_err(|e| {
+        let root = access.root.display();
+        Error::rejected(Code::IoError, format!("the folder {root} that {SETTING} allows cannot be used: {e}"))
+    })
+}
+
+fn outside(name: &str, root: &Path) -> Error {
+    Error::rejected(
+        Code::Denied,
+        format!("file {name:?} is outside of {}; the setting {SETTING} says where files may lie", root.display()),
+    )
+}
+
+fn missing(name: &str, root: &Path) -> Error {
+    let what = if is_pattern(name) { "no file matches" } else { "there is no file" };
+    Error::rejected(
+        Code::UndefinedFile,
+        format!("{what} {name:?} under {}; paths begin there, as the setting {SETTING} says", root.display()),
+    )
+}
+
+fn unusable(name: &str, error: &std::io::Error) -> Error {
+    Error::rejected(Code::IoError, format!("file {name:?} cannot be used: {error}"))
+}
+
+async fn find_remote(access: &FileAccess, runtime: &RuntimeEnv, text: &str, url: &Url) -> Result<Vec<File>> {
+    let (store, store_url) = store_of(access, runtime, url)?;
+    let scheme_and_host = &url[..Position::BeforePath];
+    let file = |meta: ObjectMeta| File {
+        name: format!("{scheme_and_host}/{}", meta.location),
+        store: Arc::clone(&store),
+        store_url: store_url.clone(),
+        meta,
+    };
+    let web = matches!(url.scheme(), "http" | "https");
+    let path = object_path(text, url)?;
+    if web || !is_pattern(path.as_ref()) {
+        let meta = store.head(&path).await.map_err(|e| store_error(text, e))?;
+        return Ok(vec![file(meta)]);
+    }
+    let pattern = Pattern::new(path.as_ref())
+        .map_err(|e| Error::rejected(Code::InvalidRequest, format!("{text:?} is not a pattern of files: {e}")))?;
+    let fixed: Vec<&str> = path.as_ref().split('/').take_while(|part| !is_pattern(part)).collect();
+    let prefix = ObjectPath::from(fixed.join("/"));
+    let listed: Vec<ObjectMeta> = store.list(Some(&prefix)).try_collect().await.map_err(|e| store_error(text, e))?;
+    let mut found: Vec<ObjectMeta> =
+        listed.into_iter().filter(|meta| pattern.matches_with(meta.location.as_ref(), MATCH)).collect();
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    if found.is_empty() {
+        return Err(Error::rejected(Code::UndefinedFile, format!("no file matches {text:?}")));
+    }
+    Ok(found.into_iter().map(file).collect())
+}
+
+fn object_path(text: &str, url: &Url) -> Result<ObjectPath> {
+    let refuse = |e: &dyn std::fmt::Display| {
+        Error::rejected(Code::InvalidRequest, format!("{text:?} does not name a file: {e}"))
+    };
+    // Patterns are taken as they are written: a URL would have them escaped.
+    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    if matches!(url.scheme(), "http" | "https") {
+        return ObjectPath::from_url_path(url.path()).map_err(|e| refuse(&e));
+    }
+    ObjectPath::parse(path).map_err(|e| refuse(&e))
+}
+
+/// The store of a URL: the one that is known for its host, or a new one.
+fn store_of(access: &FileAccess, runtime: &RuntimeEnv, url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectStoreUrl)> {
+    let host = &url[..Position::BeforePath];
+    let store_url = ObjectStoreUrl::parse(host).map_err(|e| Error::from_datafusion(e, ""))?;
+    if let Ok(store) = runtime.object_store(&store_url) {
+        return Ok((store, store_url));
+    }
+    let store = millstream_store::remote_store(url, &access.store_options)?;
+    runtime.register_object_store(store_url.as_ref(), Arc::clone(&store));
+    Ok((store, store_url))
+}

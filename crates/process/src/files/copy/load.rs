@@ -1,0 +1,230 @@
+//! Owns the reading half of COPY FROM: files one after the other, their rows cast, admitted and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::CopyOptions;
+use crate::files::access::File;
+use crate::files::bytes::Pieces;
+use crate::files::decode::{Column, Decoded, FileReader, Matching, Refused};
+use crate::files::failure::at_line;
+use crate::jobs::Job;
+use crate::stream::{Counters, OpenStream};
+use crate::{Error, QuarantinedRow, Result, Rows};
+
+/// Pieces that may wait to be written.
+const PIECES_AHEAD: usize = 2;
+/// A piece is told to `system.jobs` when so many more rows were read.
+const ROWS_TOLD: u64 = 100_000;
+
+/// What is read.
+pub(super) enum Input {
+    Files(Vec<File>),
+    /// What a client sends.
+    Sent(Pieces),
+}
+
+/// Rows of one file that were read together.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Which file, and the piece's number in it.
+    pub(super) file: usize,
+    pub(super) number: u64,
+    /// Those that were admitted, in the stream's schema.
+    pub(super) batch: RecordBatch,
+    /// Those that were not.
+    pub(super) refused: Vec<QuarantinedRow>,
+}
+
+/// How far a load is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    job: Job,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    total_bytes: u64,
+    files: usize,
+}
+
+impl Progress {
+    pub(super) fn new(job: Job, input: &Input) -> Self {
+        let (files, total_bytes) = match input {
+            Input::Files(files) => (files.len(), files.iter().map(|f| f.meta.size).sum()),
+            Input::Sent(_) => (0, 0),
+        };
+        job.started();
+        Self { job, rows: AtomicU64::new(0), bytes: AtomicU64::new(0), total_bytes, files }
+    }
+
+    fn tell(&self, file: usize) {
+        let (rows, bytes) = (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let text = match self.files {
+            0 => format!("{rows} rows, {bytes} bytes"),
+            files => format!("{rows} rows, {bytes} of {} bytes, file {} of {files}", self.total_bytes, file + 1),
+        };
+        self.job.progressed(text);
+    }
+}
+
+/// A load about to begin.
+pub(super) struct Load {
+    pub(super) open: Arc<OpenStream>,
+    /// The columns that rows have, in the order in which they have them where they have no names.
+    pub(super) columns: Vec<Column>,
+    pub(super) options: CopyOptions,
+    /// Whether a file's header must name columns: they were not said otherwise.
+    pub(super) strict: bool,
+    pub(super) progress: Arc<Progress>,
+    pub(super) now_us: i64,
+}
+
+/// Pieces as they come; dropping it ends the reading.
+pub(super) struct Pieced {
+    pieces: mpsc::Receiver<Result<Piece>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Pieced {
+    pub(super) async fn next(&mut self) -> Option<Result<Piece>> {
+        self.pieces.recv().await
+    }
+}
+
+impl Load {
+    /// Begins to read, on the query threads.
+    pub(super) fn start(self, input: Input, workers: &Handle) -> Pieced {
+        let (output, pieces) = mpsc::channel(PIECES_AHEAD);
+        let task = workers.spawn(async move {
+            if let Err(error) = self.read(input, &output).await {
+                // Who wanted the rows may be gone.
+                drop(output.send(Err(error)).await);
+            }
+        });
+        Pieced { pieces, _task: AbortOnDropHandle::new(task) }
+    }
+
+    async fn read(&self, input: Input, output: &mpsc::Sender<Result<Piece>>) -> Result<()> {
+        let matching = Matching::NameOrPosition {
+            order: self.columns.iter().map(|c| c.name.clone()).collect(),
+            strict: self.strict && matches!(input, Input::Files(_)),
+        };
+        let reading = self.options.reading();
+        match input {
+            Input::Files(files) => {
+                let mut before = 0;
+                for (i, file) in files.iter().enumerate() {
+                    let mut reader = FileReader::open(file, &reading, self.columns.clone(), &matching).await?;
+                    if !self.read_one(&mut reader, &file.name, (i, before, file.meta.size), output).await? {
+                        return Ok(());
+                    }
+                    before += file.meta.size;
+                }
+            }
+            Input::Sent(pieces) => {
+                let name = "stdin".to_owned();
+                let mut reader =
+                    FileReader::over_text(name.clone(), pieces, &reading, self.columns.clone(), &matching).await?;
+                self.read_one(&mut reader, &name, (0, 0, u64::MAX), output).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one file; whether somebody still wants more.
+    async fn read_one(
+        &self,
+        reader: &mut FileReader,
+        name: &str,
+        (file, before, size): (usize, u64, u64),
+        output: &mpsc::Sender<Result<Piece>>,
+    ) -> Result<bool> {
+        let (mut number, mut told) = (0, 0);
+        while let Some(decoded) = reader.next().await? {
+            let piece = self.piece(decoded, name, file, number)?;
+            number += 1;
+            let rows = piece.batch.num_rows() as u64;
+            let all = self.progress.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+            self.progress.bytes.store(before + reader.bytes_read().min(size), Ordering::Relaxed);
+            if all >= told + ROWS_TOLD || number == 1 {
+                told = all;
+                self.progress.tell(file);
+            }
+            if output.send(Ok(piece)).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Counters::add(&self.open.counters.unknown_fields, reader.unknown_fields());
+        if size != u64::MAX {
+            self.progress.bytes.store(before + size, Ordering::Relaxed);
+        }
+        self.progress.tell(file);
+        Ok(true)
+    }
+
+    /// Admits rows; a row that is refused ends the load, unless such rows go to quarantine.
+    fn piece(&self, mut decoded: Decoded, name: &str, file: usize, number: u64) -> Result<Piece> {
+        let definition = self.open.definition();
+        let mut refusals = std::mem::take(&mut decoded.refused);
+        let rows = self.rows(&decoded, &definition.stream.columns)?;
+        let admitted = definition.admission.admit(rows, self.now_us)?;
+        refusals.extend(admitted.rejected.iter().map(|r| Refused {
+            line: decoded.line(r.row),
+            code: r.code,
+            reason: r.reason.clone(),
+            text: decoded.text(r.row),
+        }));
+        refusals.sort_by_key(|refused| refused.line);
+        if let (Some(first), false) = (refusals.first(), self.options.quarantine) {
+            return Err(advised(at_line(name, first.line, first.code, &first.reason)));
+        }
+        let refused = refusals
+            .into_iter()
+            .map(|r| QuarantinedRow { reason: format!("{name}, line {}: {}", r.line, r.reason), text: r.text })
+            .collect();
+        Ok(Piece { file, number, batch: admitted.batch, refused })
+    }
+
+    /// The rows with all columns of the stream; those that are not copied are missing.
+    fn rows(&self, decoded: &Decoded, columns: &[millstream_catalog::Column]) -> Result<Rows> {
+        let count = decoded.batch.num_rows();
+        let (mut fields, mut arrays, mut missing) = (Vec::new(), Vec::<ArrayRef>::new(), Vec::new());
+        for column in columns {
+            let field: Field = column.data_type.to_field(&column.name, true);
+            match self.columns.iter().position(|c| c.name == column.name) {
+                Some(i) => {
+                    arrays.push(Arc::clone(decoded.batch.column(i)));
+                    missing.push(decoded.missing[i].clone());
+                }
+                None => {
+                    arrays.push(new_null_array(field.data_type(), count));
+                    missing.push(Some(BooleanBuffer::new_set(count)));
+                }
+            }
+            fields.push(field);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
+            .map_err(|e| Error::from_datafusion(e.into(), ""))?;
+        Ok(Rows { batch, missing })
+    }
+}
+
+fn advised(error: Error) -> Error {
+    match error {
+        Error::Rejected { code, message, hint: None, position } => {
+            let hint = Some(
+                "nothing was added; WITH (on_error = quarantine) sets such rows aside and takes the others".to_owned(),
+            );
+            Error::Rejected { code, message, hint, position }
+        }
+        other => other,
+    }
+}

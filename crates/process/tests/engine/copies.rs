@@ -1,0 +1,266 @@
+//! COPY between files, streams and tables: what is taken, what is refused, what is there once.
+
+use millstream_catalog::fault::{Code, Fault};
+use millstream_process::Outcome;
+use proptest::prelude::*;
+
+use crate::files::{batch, write_parquet};
+use crate::harness::Node;
+
+const BOTH: [&str; 2] = ["s", "t"];
+
+/// A node with a stream `s` and a table `t` of the same columns.
+async fn node() -> Node {
+    let node = Node::start().await;
+    for (kind, name) in [("STREAM", "s"), ("TABLE", "t")] {
+        let sql = format!(
+            "CREATE {kind} {name} (id BIGINT NOT NULL, name TEXT, n SMALLINT DEFAULT 7, CONSTRAINT small CHECK (id < 1000000))"
+        );
+        node.ask(&sql).await.unwrap();
+    }
+    node
+}
+
+async fn count(node: &Node, relation: &str) -> i64 {
+    node.number(&format!("SELECT count(*) FROM {relation}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_format_are_copied_by_name() {
+    let node = node().await;
+    let dir = node.dir.path();
+    write_parquet(&dir.join("a.parquet"), &batch(0, 250));
+    std::fs::write(dir.join("a.csv"), "name,ID\nx,300\n,301\n").unwrap();
+    std::fs::write(dir.join("b.csv"), "302,y,1\n").unwrap();
+    std::fs::write(dir.join("a.ndjson"), "{\"id\": 303, \"n\": null}\n{\"name\": \"z\", \"id\": 304}\n").unwrap();
+    for target in BOTH {
+        for (source, rows) in [
+            ("'a.parquet'", 250),
+            ("['a.csv']", 2),
+            ("'b.csv' CSV", 1),
+            ("'a.ndjson' WITH (FORMAT json)", 2),
+            ("'**/a.parquet'", 250),
+        ] {
+            let tag = node.ask(&format!("COPY {target} FROM {source}")).await.unwrap();
+            assert_eq!(tag, format!("COPY {rows}"), "{target} {source}");
+        }
+        assert_eq!(count(&node, target).await, 505);
+        let defaults = format!("SELECT count(*) FROM {target} WHERE n = 7");
+        assert_eq!(node.number(&defaults).await, 503, "a column that is not there takes its default");
+        node.ask(&format!("COPY {target} (name, id) FROM 'b2.csv'")).await.unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_does_not_fit_is_told_and_nothing_is_added() {
+    let node = node().await;
+    let dir = node.dir.path();
+    let good: String = (0..20_000).map(|i| format!("{i},a,1\n")).collect();
+    std::fs::write(dir.join("late.csv"), format!("id,name,n\n{good}20000,b,70000\n20001,c,2\n")).unwrap();
+    std::fs::write(dir.join("null.csv"), "id,name,n\n,b,1\n").unwrap();
+    std::fs::write(dir.join("check.ndjson"), "{\"id\": 1}\n{\"id\": 2000000}\n").unwrap();
+    std::fs::write(dir.join("strange.csv"), "id,colour\n1,red\n").unwrap();
+    std::fs::write(dir.join("short.csv"), "id,name,n\n1,a\n").unwrap();
+    write_parquet(&dir.join("a.parquet"), &batch(999_999, 2));
+    for target in BOTH {
+        for (file, code, parts) in [
+            ("late.csv", Code::OutOfRange, &["\"late.csv\", line 20002", "column \"n\"", "\"70000\"", "smallint"][..]),
+            ("null.csv", Code::NotNullViolation, &["line 2", "\"id\""]),
+            ("check.ndjson", Code::CheckViolation, &["line 2", "small"]),
+            ("strange.csv", Code::UndefinedColumn, &["colour", "id, name, n"]),
+            ("short.csv", Code::BadFile, &["line 2", "2 values, 3"]),
+            ("a.parquet", Code::CheckViolation, &["a.parquet", "line 2", "small"]),
+            ("none.csv", Code::UndefinedFile, &["none.csv"]),
+        ] {
+            let error = node.ask(&format!("COPY {target} FROM '{file}'")).await.unwrap_err();
+            assert_eq!(error.code(), code, "{target} {file}: {error}");
+            for part in parts {
+                assert!(error.to_string().contains(part), "{file}: {error} does not say {part}");
+            }
+        }
+        assert_eq!(count(&node, target).await, 0);
+        let tag = node.ask(&format!("COPY {target} FROM 'late.csv' WITH (ON_ERROR quarantine)")).await.unwrap();
+        assert_eq!(tag, "COPY 20001");
+        let set_aside = format!(
+            "SELECT count(*) FROM system.quarantine WHERE stream = '{target}' AND original = '20000,b,70000' \
+             AND reason LIKE 'late.csv, line 20002: %'"
+        );
+        assert_eq!(node.number(&set_aside).await, 1);
+    }
+    for (sql, code) in [
+        ("COPY nothing FROM 'late.csv'", Code::UndefinedObject),
+        ("COPY s (colour) FROM 'late.csv'", Code::UndefinedColumn),
+        ("COPY s (id, id) FROM 'late.csv'", Code::DuplicateColumn),
+        ("COPY system.quarantine FROM 'late.csv'", Code::Denied),
+        ("COPY s FROM 'late.csv' (FORMT csv)", Code::InvalidRequest),
+        ("COPY s FROM 'late.avro'", Code::InvalidRequest),
+        ("COPY s FROM PROGRAM 'ls'", Code::Unsupported),
+        ("COPY s", Code::SyntaxError),
+    ] {
+        let error = node.ask(sql).await.unwrap_err();
+        assert_eq!(error.code(), code, "{sql}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_loaded_once_through_restarts() {
+    let mut node = node().await;
+    write_parquet(&node.dir.path().join("a.parquet"), &batch(0, 20_000));
+    node.ask("CREATE TABLE k (id BIGINT PRIMARY KEY, name TEXT)").await.unwrap();
+    for target in ["s", "t", "k"] {
+        let copy = format!("COPY {target} FROM '*.parquet' WITH (once = true)");
+        assert_eq!(node.ask(&copy).await.unwrap(), "COPY 20000");
+        assert_eq!(node.ask(&copy).await.unwrap(), "COPY 0", "{target}");
+        node = node.restart().await;
+        assert_eq!(node.ask(&copy).await.unwrap(), "COPY 0", "{target}");
+        write_parquet(&node.dir.path().join("b.parquet"), &batch(20_000, 10));
+        assert_eq!(node.ask(&copy).await.unwrap(), "COPY 10", "only the file that is new");
+        std::fs::remove_file(node.dir.path().join("b.parquet")).unwrap();
+        assert_eq!(count(&node, target).await, 20_010);
+    }
+    write_parquet(&node.dir.path().join("a.parquet"), &batch(0, 5));
+    let changed = node.ask("COPY s FROM 'a.parquet' (once)").await.unwrap();
+    assert_eq!(changed, "COPY 5", "a file that changed is another file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_rows_than_wait_in_memory_are_added_whole_or_not_at_all() {
+    let node = node().await;
+    let dir = node.dir.path();
+    let text = "x".repeat(200);
+    let lines: String = (0..150_000).map(|i| format!("{i},{text}\n")).collect();
+    std::fs::write(dir.join("big.csv"), &lines).unwrap();
+    std::fs::write(dir.join("bad.csv"), format!("{lines}oops,a\n")).unwrap();
+    for target in BOTH {
+        let error = node.ask(&format!("COPY {target} (id, name) FROM 'bad.csv'")).await.unwrap_err();
+        assert!(error.to_string().contains("line 150001"), "{error}");
+        assert_eq!(count(&node, target).await, 0);
+        assert_eq!(node.ask(&format!("COPY {target} (id, name) FROM 'big.csv'")).await.unwrap(), "COPY 150000");
+        let sum = node.number(&format!("SELECT sum(id) FROM {target}")).await;
+        assert_eq!(sum, 150_000 * 149_999 / 2);
+    }
+    let left = std::fs::read_dir(dir.join("spill")).unwrap();
+    let left = left.filter(|entry| entry.as_ref().unwrap().path().is_file()).count();
+    assert_eq!(left, 0, "what waited on the disk is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_copied_to_a_file_is_read_back() {
+    let node = Node::start().await;
+    node.ask(
+        "CREATE STREAM w (id BIGINT, t TEXT, b BYTEA, d DECIMAL(10,2), at TIMESTAMPTZ, day DATE, f DOUBLE PRECISION, \
+         ok BOOLEAN, j JSON, l INT[], u UUID, h TIME)",
+    )
+    .await
+    .unwrap();
+    let rows = [
+        r#"{"id": 1, "t": "a,\"b\"\n\\N\t", "d": 12.5, "at": "2026-11-21T05:06:07.25Z", "day": "2026-11-21", "f": 0.1}"#,
+        r#"{"id": 2, "t": "", "ok": true, "j": {"k": [1, "x"]}, "l": [1, null], "h": "05:06:07.5"}"#,
+        r#"{"id": 3, "u": "0b7b8a7e-0f0f-4c3c-9d4b-1c2d3e4f5a6b", "b": "\\x00ff"}"#,
+    ];
+    std::fs::write(node.dir.path().join("in.ndjson"), rows.join("\n")).unwrap();
+    assert_eq!(node.ask("COPY w FROM 'in.ndjson'").await.unwrap(), "COPY 3");
+    let before = node.ask("SELECT * FROM w ORDER BY id").await.unwrap();
+    for name in ["a.csv", "a.csv.gz", "a.tsv.zst", "a.parquet", "a.ndjson", "a.arrow", "sub/a.json.gz"] {
+        assert_eq!(node.ask(&format!("COPY w TO 'out/{name}'")).await.unwrap(), "COPY 3", "{name}");
+        node.ask("DROP STREAM IF EXISTS v").await.unwrap();
+        node.ask(
+            "CREATE STREAM v (id BIGINT, t TEXT, b BYTEA, d DECIMAL(10,2), at TIMESTAMPTZ, day DATE, \
+             f DOUBLE PRECISION, ok BOOLEAN, j JSON, l INT[], u UUID, h TIME)",
+        )
+        .await
+        .unwrap();
+        assert_eq!(node.ask(&format!("COPY v FROM 'out/{name}'")).await.unwrap(), "COPY 3", "{name}");
+        assert_eq!(node.ask("SELECT * FROM v ORDER BY id").await.unwrap(), before, "{name}");
+    }
+    let query = "COPY (SELECT id AS \"the id\", t FROM w WHERE id > 1 ORDER BY id) TO 'out/q.csv'";
+    assert_eq!(node.ask(query).await.unwrap(), "COPY 2");
+    assert_eq!(std::fs::read_to_string(node.dir.path().join("out/q.csv")).unwrap(), "the id,t\n2,\"\"\n3,\n");
+    let error = node.ask("COPY w TO '/tmp/outside.csv'").await.unwrap_err();
+    assert_eq!(error.code(), Code::Denied, "{error}");
+    let error = node.ask("COPY (SELECT 1/(id-2) FROM w) TO 'out/bad.csv'").await.unwrap_err();
+    assert_eq!(error.code(), Code::DivisionByZero, "{error}");
+    let parts = std::fs::read_dir(node.dir.path().join("out")).unwrap();
+    let names: Vec<String> = parts.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    assert!(!names.iter().any(|n| n.contains("bad") || n.ends_with(".part")), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_or_leaves_adds_nothing() {
+    let node = node().await;
+    let begin = |sql: &'static str| {
+        let session = node.engine.session();
+        async move {
+            let Outcome::CopyIn(copy) = session.execute(sql).await.unwrap() else { panic!("no COPY") };
+            copy
+        }
+    };
+    for target in ["COPY s FROM STDIN", "COPY t FROM STDIN"] {
+        let copy = begin(target).await;
+        assert!(copy.send("1\ta\t2\n".into()).await);
+        let error = copy.abort("thought better of it").await;
+        assert!(error.to_string().contains("thought better of it"), "{error}");
+        let copy = begin(target).await;
+        copy.send("1\ta\t2\n".into()).await;
+        drop(copy);
+        let copy = begin(target).await;
+        // A record that is cut anywhere comes together again.
+        for piece in ["5\tx\\", "ty\t", "\\N\n6\t\\N\t1\n\\.\n", "ignored"] {
+            copy.send(piece.into()).await;
+        }
+        assert_eq!(copy.finish().await.unwrap().0, "COPY 2");
+    }
+    for target in BOTH {
+        assert_eq!(node.number(&format!("SELECT sum(id) FROM {target}")).await, 11);
+        assert_eq!(count(&node, &format!("{target} WHERE name = E'x\\ty' AND n IS NULL")).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_shows_in_the_jobs_while_it_runs() {
+    let node = node().await;
+    let session = node.engine.session();
+    let Outcome::CopyIn(copy) = session.execute("COPY s FROM STDIN").await.unwrap() else { panic!("no COPY") };
+    let jobs =
+        "SELECT count(*) FROM system.jobs WHERE kind = 'copy' AND object LIKE 's from stdin%' AND status = 'running'";
+    while node.number(jobs).await == 0 {
+        copy.send("1\ta\t2\n".into()).await;
+    }
+    copy.finish().await.unwrap();
+    assert_eq!(node.number("SELECT count(*) FROM system.jobs WHERE kind = 'copy'").await, 0);
+}
+
+fn cell() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        1 => Just(None),
+        4 => "[a-c,;\"'\\\\N\\.\\t\\n\\r é]{0,6}".prop_map(Some),
+        1 => ".*".prop_filter("text has no NUL", |s| !s.contains('\0')).prop_map(Some),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_text_comes_back_from_csv_and_text_as_it_was(rows in prop::collection::vec((cell(), cell()), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = Node::start().await;
+            node.ask("CREATE STREAM a (i BIGINT, x TEXT, y TEXT)").await.unwrap();
+            let lines: Vec<String> = rows.iter().enumerate()
+                .map(|(i, (x, y))| serde_json::json!({"i": i, "x": x, "y": y}).to_string()).collect();
+            std::fs::write(node.dir.path().join("in.ndjson"), lines.join("\n")).unwrap();
+            node.ask("COPY a FROM 'in.ndjson'").await.unwrap();
+            let before = node.ask("SELECT * FROM a ORDER BY i").await.unwrap();
+            for (i, options) in [
+                "FORMAT csv", "FORMAT text", "FORMAT csv, QUOTE '''', DELIMITER ';', NULL 'N'", "FORMAT csv, ESCAPE '\\'",
+            ].into_iter().enumerate() {
+                node.ask(&format!("COPY (SELECT * FROM a ORDER BY i) TO 'f{i}' ({options})")).await.unwrap();
+                node.ask(&format!("CREATE STREAM b{i} (i BIGINT, x TEXT, y TEXT)")).await.unwrap();
+                let tag = node.ask(&format!("COPY b{i} FROM 'f{i}' ({options})")).await.unwrap();
+                assert_eq!(tag, format!("COPY {}", rows.len()), "{options}");
+                assert_eq!(node.ask(&format!("SELECT * FROM b{i} ORDER BY i")).await.unwrap(), before, "{options}");
+            }
+            node.engine.shutdown().await;
+        });
+    }
+}
