@@ -14,6 +14,7 @@ mod point_read;
 mod rows;
 mod session;
 mod settings;
+mod sieve;
 mod statement;
 mod stopping;
 mod tables;
