@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lake_readers import READERS, check_prefix
-from node import RESTLESS
+from node import RESTLESS, poll
 from test_lake import PARTITIONS, read_while_writing
 
 BUCKET = "spine-lake"
@@ -90,3 +90,23 @@ def test_files_on_s3_are_read_and_written(start, endpoint):
     assert node.sql(f"SELECT count(*) FROM read_parquet('s3://{BUCKET}/drop/**/*.parquet')") == [[500]]
     with pytest.raises(Exception, match="undefined_file"):
         node.sql(f"SELECT * FROM read_csv('s3://{BUCKET}/drop/none.csv')")
+
+
+def test_a_bucket_that_is_not_there_is_told_and_used_once_it_is(start, endpoint):
+    import boto3
+    settings = variables(endpoint, "late") | {"MILLSTREAM_STORE_URL": "s3://later/lake"}
+    node = start(**settings)
+    node.sql("CREATE STREAM growing (id BIGINT NOT NULL)")
+    node.ingest("growing", [{"id": n} for n in range(10)])
+
+    def told():
+        rows = node.sql("SELECT last_error FROM system.jobs WHERE kind = 'tiering' AND failures_in_a_row > 0")
+        return rows[0][0] if rows and rows[0][0] else None
+
+    error = poll("the failure to be told", told)
+    assert "later" in error, error
+    assert node.sql("SELECT count(*) FROM growing") == [[10]]
+    client = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    client.create_bucket(Bucket="later")
+    node.wait_for_lake("growing")
+    assert check_prefix(READERS["deltalake"]("s3://later/lake/public/growing", options(endpoint)), 1) == 10
