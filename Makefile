@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug/millstream
 VENV := $(abspath $(CARGO_TARGET_DIR))/venv
 
-.PHONY: help demo build test lint fmt bench tpch soak soak-views fuzz slt need-cargo need-cc need-python
+.PHONY: help demo build test test-s3 lint fmt bench tpch soak soak-views fuzz slt need-cargo need-cc need-python
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,10 @@ test: need-cargo need-cc need-python ## every test
 	@scripts/test-env.sh $(VENV)
 	@cargo test --locked --workspace
 	@if [ -d tests/clients ]; then MILLSTREAM_BIN=$(abspath $(BIN)) $(VENV)/bin/python -m pytest -q -rs tests/clients; fi
+
+test-s3: need-cargo need-cc need-python ## the lake's tests again, with the lake on an S3 server that they start
+	@scripts/test-env.sh $(VENV)
+	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --workspace --test lake
 
 lint: need-cargo need-cc ## formatting, clippy and rustdoc, warnings denied
 	@cargo fmt --all --check

@@ -28,7 +28,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The object store failed.
-    #[error("cannot {action} {path}")]
+    #[error("cannot {action} {path}{}", advice(source.as_ref()))]
     Store {
         /// What was tried.
         action: &'static str,
@@ -68,6 +68,23 @@ pub enum Error {
         /// What does not fit, and what to do.
         reason: String,
     },
+}
+
+/// What to do about a store's failure, where its words tell.
+fn advice(source: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    let text = source.to_string();
+    if text.contains("NoSuchBucket") {
+        "; make the bucket, or name another one in store.url"
+    } else if text.contains("169.254.169.254") {
+        "; no keys were given: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run it under a role"
+    } else if matches!(source.downcast_ref(), Some(PermissionDenied { .. } | Unauthenticated { .. })) {
+        "; check that the keys (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role's) are right and may do this"
+    } else if text.contains("HTTP error") {
+        "; check that the store's endpoint (AWS_ENDPOINT_URL, or endpoint in [store.options]) is right and up"
+    } else {
+        ""
+    }
 }
 
 impl Fault for Error {

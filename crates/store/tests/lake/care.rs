@@ -8,7 +8,6 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use chrono::Utc;
 use futures::StreamExt;
 use millstream_store::{Lake, LakeOptions};
-use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -16,12 +15,12 @@ use crate::fixture::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn lake() -> (Lake, Arc<InMemory>) {
+fn lake() -> (Lake, Arc<dyn ObjectStore>) {
     let (lake, store) = memory_lake();
     (lake.with_options(LakeOptions { compact_min_files: 4, checkpoint_every: 5, ..LakeOptions::default() }), store)
 }
 
-async fn data_files(store: &InMemory) -> Vec<object_store::path::Path> {
+async fn data_files(store: &dyn ObjectStore) -> Vec<object_store::path::Path> {
     store
         .list(None)
         .map(|o| o.unwrap().location)

@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt};
 use millstream_store::fault_store::{Failure, FaultStore};
 use millstream_store::{Lake, LakeOptions, LakeTable, Result, RowChanges};
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 use crate::fixture::*;
 
@@ -211,9 +210,9 @@ async fn run(table: &LakeTable, done: &mut usize) -> Result<()> {
 }
 
 async fn every_step(failure: Failure) {
-    for k in 1.. {
+    for k in operations() {
         assert!(k < 1000, "the run never needs fewer operations");
-        let store = Arc::new(InMemory::new());
+        let store = fresh_store();
         let faulty = FaultStore::new(store.clone());
         faulty.fail_at(k, failure);
         let mut done = 0;
@@ -251,13 +250,13 @@ async fn a_step_of_a_change_done_but_reported_failed_is_not_done_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_hangs_anywhere_can_be_dropped_and_tried_again() {
-    for k in 1.. {
-        let faulty = FaultStore::new(Arc::new(InMemory::new()));
+    for k in operations() {
+        let faulty = FaultStore::new(fresh_store());
         let table = lake_on(Arc::new(faulty.clone())).open(&name(), ID, schema()).await.unwrap();
         table.change(RowChanges { come: Some(numbered(0..10)), ..change(0, 10) }).await.unwrap();
         faulty.fail_at(k, Failure::Hang);
         let changes = || RowChanges { come: Some(numbered(10..12)), gone: numbers([3]), ..change(10, 13) };
-        let outcome = tokio::time::timeout(Duration::from_millis(200), table.change(changes())).await;
+        let outcome = tokio::time::timeout(patience(), table.change(changes())).await;
         if !faulty.fired() {
             outcome.unwrap().unwrap();
             break;

@@ -8,7 +8,6 @@ use millstream_catalog::{ObjectName, StreamId};
 use millstream_store::fault_store::{Failure, FaultStore};
 use millstream_store::{Error, Lake, LakeTable, RowChanges};
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -119,8 +118,8 @@ async fn a_clone_under_a_taken_name_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_whose_making_or_removal_fails_anywhere_is_there_or_not() {
     for failure in [Failure::Before, Failure::After] {
-        for k in 1.. {
-            let store = Arc::new(InMemory::new());
+        for k in operations() {
+            let store = fresh_store();
             let faulty = FaultStore::new(store.clone());
             let lake = lake_on(Arc::new(faulty.clone()));
             let table = source(&lake).await;

@@ -3,8 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use millstream_catalog::{Column, DataType};
-use object_store::ObjectStoreExt;
-use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::fixture::*;
 
@@ -64,7 +63,7 @@ async fn a_column_of_another_type_is_refused() {
 }
 
 /// Gives the table's one file a deletion vector, a roaring bitmap in base 85: rows 3, 4, 7, 11, 18 and 29 are gone.
-async fn delete_six_rows(store: &InMemory, version: u64) {
+async fn delete_six_rows(store: &dyn ObjectStore, version: u64) {
     let log = "lake/public/events/_delta_log";
     let commit = store.get(&format!("{log}/{version:020}.json").into()).await.unwrap().bytes().await.unwrap();
     let lines = std::str::from_utf8(&commit).unwrap().lines();

@@ -8,7 +8,6 @@ use millstream_catalog::{Column, DataType, Positions};
 use millstream_store::fault_store::{Failure, FaultStore};
 use millstream_store::{Lake, LakeOptions, LakeTable, Result};
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 use crate::fixture::*;
 
@@ -62,7 +61,7 @@ async fn care(table: &LakeTable) -> Result<()> {
 }
 
 /// Rows committed: at least what was reported done, and a whole number of appends.
-async fn check(store: &Arc<InMemory>, done: usize, what: &str) {
+async fn check(store: &Arc<dyn ObjectStore>, done: usize, what: &str) {
     let lake = lake(store.clone());
     let table = lake.open(&name(), ID, schema()).await.unwrap();
     let here = table.snapshot().positions.clone();
@@ -75,9 +74,9 @@ async fn check(store: &Arc<InMemory>, done: usize, what: &str) {
 }
 
 async fn every_step(failure: Failure) {
-    for k in 1.. {
+    for k in operations() {
         assert!(k < 1000, "the run never needs fewer operations");
-        let store = Arc::new(InMemory::new());
+        let store = fresh_store();
         let faulty = FaultStore::new(store.clone());
         let lake_under_fault = lake(Arc::new(faulty.clone()));
         faulty.fail_at(k, failure);
@@ -110,9 +109,9 @@ async fn a_step_done_but_reported_failed_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_lived_through_a_failure_goes_on_in_the_same_process() {
-    for k in 1..60 {
+    for k in operations().take_while(|k| *k < 60) {
         for failure in [Failure::Before, Failure::After] {
-            let store = Arc::new(InMemory::new());
+            let store = fresh_store();
             let faulty = FaultStore::new(store.clone());
             let table = lake(Arc::new(faulty.clone())).open(&name(), ID, schema()).await.unwrap();
             faulty.fail_at(k, failure);
@@ -133,7 +132,7 @@ async fn a_table_that_lived_through_a_failure_goes_on_in_the_same_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_fails_appends_and_its_end_lets_them_through() {
-    let store = Arc::new(InMemory::new());
+    let store = fresh_store();
     let faulty = FaultStore::new(store);
     let table = lake(Arc::new(faulty.clone())).open(&name(), ID, schema()).await.unwrap();
     faulty.set_outage(true);
@@ -147,8 +146,8 @@ async fn an_outage_fails_appends_and_its_end_lets_them_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_cut_short_is_finished_by_the_next_open() {
-    for k in 1.. {
-        let store = Arc::new(InMemory::new());
+    for k in operations() {
+        let store = fresh_store();
         let faulty = FaultStore::new(store.clone());
         let lake = lake(Arc::new(faulty.clone()));
         let table = lake.open(&name(), ID, schema()).await.unwrap();
@@ -176,14 +175,14 @@ async fn a_removal_cut_short_is_finished_by_the_next_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_hangs_anywhere_can_be_dropped_and_tried_again() {
-    for k in 1.. {
-        let store = Arc::new(InMemory::new());
+    for k in operations() {
+        let store = fresh_store();
         let faulty = FaultStore::new(store.clone());
         let table = lake(Arc::new(faulty.clone())).open(&name(), ID, schema()).await.unwrap();
         append_to(&table, &at([3])).await;
         let (start, end) = (at([3]), at([9]));
         faulty.fail_at(k, Failure::Hang);
-        let outcome = tokio::time::timeout(Duration::from_millis(200), table.append(&start, &end, rows(&start, &end)));
+        let outcome = tokio::time::timeout(patience(), table.append(&start, &end, rows(&start, &end)));
         let outcome = outcome.await;
         if !faulty.fired() {
             outcome.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! Owns what the lake's tests share: a small stream, its rows, and how a table is read back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
@@ -9,11 +10,13 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream;
 use millstream_catalog::{Column, DataType, ObjectName, Positions, Stream, StreamId, StreamOptions};
-use millstream_store::{Lake, LakeSnapshot, LakeTable, RowChanges};
+use millstream_store::{Lake, LakeSnapshot, LakeTable, RowChanges, store_from_url};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use url::Url;
 use uuid::Uuid;
+
+use crate::server::S3Server;
 
 pub const ID: StreamId = StreamId(Uuid::from_u128(7));
 
@@ -42,9 +45,33 @@ pub fn schema() -> SchemaRef {
     stream_of(vec![Column::new("id", DataType::BigInt).not_null(), Column::new("text", DataType::Text)]).full_schema()
 }
 
-pub fn memory_lake() -> (Lake, Arc<InMemory>) {
-    let store = Arc::new(InMemory::new());
+/// A lake on a fresh store.
+pub fn memory_lake() -> (Lake, Arc<dyn ObjectStore>) {
+    let store = fresh_store();
     (lake_on(store.clone()), store)
+}
+
+/// A store of one's own: in memory or, with `MILLSTREAM_TEST_LAKE=s3`, a bucket on the tests' S3 server.
+pub fn fresh_store() -> Arc<dyn ObjectStore> {
+    if !on_s3() {
+        return Arc::new(InMemory::new());
+    }
+    let server = S3Server::shared("the lake on S3").unwrap();
+    store_from_url(&format!("s3://{}/", server.new_bucket()), &server.options()).unwrap().1
+}
+
+fn on_s3() -> bool {
+    std::env::var("MILLSTREAM_TEST_LAKE").is_ok_and(|kind| kind == "s3")
+}
+
+/// The operations that tests let fail, one by one; a request to S3 takes milliseconds, so there not each is tried.
+pub fn operations() -> impl Iterator<Item = u64> {
+    (1..).step_by(if on_s3() { 9 } else { 1 })
+}
+
+/// How long a test waits for what hangs.
+pub fn patience() -> Duration {
+    Duration::from_millis(if on_s3() { 3_000 } else { 200 })
 }
 
 pub fn lake_on(store: Arc<dyn ObjectStore>) -> Lake {

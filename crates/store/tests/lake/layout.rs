@@ -12,7 +12,6 @@ use futures::StreamExt;
 use millstream_catalog::{Column, DataType};
 use millstream_store::{Error, Lake, LakeOptions, LakeTable, Layout, RowChanges};
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 use crate::fixture::*;
 
@@ -60,7 +59,7 @@ async fn numbers(table: &LakeTable, sql: &str) -> Vec<i64> {
     found.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
 }
 
-async fn folders(store: &InMemory) -> Vec<String> {
+async fn folders(store: &dyn ObjectStore) -> Vec<String> {
     let listed = store.list(None).map(|o| o.unwrap().location.to_string());
     let mut folders: Vec<String> = listed
         .filter(|p| futures::future::ready(p.ends_with(".parquet") && !p.contains("_delta_log")))
@@ -191,7 +190,7 @@ async fn other_partition_columns_than_the_tables_are_refused() {
 }
 
 /// The ids in the order of their rows in each file.
-async fn ids_in_files(store: &InMemory, table: &LakeTable) -> Vec<Vec<i64>> {
+async fn ids_in_files(store: &dyn ObjectStore, table: &LakeTable) -> Vec<Vec<i64>> {
     use object_store::ObjectStoreExt;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     table.vacuum(Duration::ZERO, chrono::Utc::now().timestamp_millis() + 1000, false).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the lake through its public face, on local disks, in memory and on S3 where one is given.
+//! Tests of the lake through its public face: on local disks, in memory and, with `MILLSTREAM_TEST_LAKE=s3`, on S3.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,5 +14,7 @@ mod fixture;
 mod layout;
 mod reading;
 mod s3;
+#[path = "../../../../tests/s3/server.rs"]
+mod server;
 mod staging;
 mod versions;

@@ -10,11 +10,10 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use millstream_store::{LakeTable, RowChanges, StagedFile};
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
 
 use crate::fixture::*;
 
-async fn data_files(store: &InMemory) -> usize {
+async fn data_files(store: &dyn ObjectStore) -> usize {
     let files = store.list(None).filter(|o| {
         let path = o.as_ref().unwrap().location.to_string();
         futures::future::ready(path.ends_with(".parquet") && !path.contains("_delta_log"))
