@@ -66,8 +66,8 @@ pub enum Error {
         /// What to do first.
         fix: &'static str,
     },
-    /// A dropped object's files are still being removed, and its name leads to them.
-    #[error("{name:?} was dropped and its files are still being removed, try again")]
+    /// Files are being removed, or made, under the name of an object that is not there.
+    #[error("{name:?} is being made or removed by another statement, try again")]
     DropUnfinished {
         /// The name.
         name: String,

@@ -87,6 +87,14 @@ codes! {
     DivisionByZero = "division_by_zero", Invalid, 400, "22012", 2;
     /// Text is not valid UTF-8.
     InvalidEncoding = "invalid_encoding", Invalid, 400, "22021", 2;
+    /// A statement would change one row twice.
+    CardinalityViolation = "cardinality_violation", Invalid, 400, "21000", 2;
+    /// A value is given to a column that is computed.
+    GeneratedColumn = "generated_column", Invalid, 400, "428C9", 2;
+    /// ON CONFLICT names columns that are no key.
+    InvalidConflictTarget = "invalid_conflict_target", Invalid, 400, "42P10", 2;
+    /// No constraint of that name.
+    UndefinedConstraint = "undefined_constraint", Invalid, 400, "42704", 2;
     /// NULL in a NOT NULL column.
     NotNullViolation = "not_null_violation", Invalid, 400, "23502", 2;
     /// A CHECK constraint does not hold.

@@ -1,4 +1,5 @@
-//! Owns the definition of a view: a query that is kept up to date, as a materialized view or as a derived stream.
+//! Owns the definition of a view: a query with a name, kept up to date as a materialized view or a derived stream, or
+//! put in the place of its name in other queries.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl std::fmt::Display for ViewId {
 pub enum ObjectId {
     /// A stream, derived or not.
     Stream(StreamId),
-    /// A materialized view.
+    /// A view, materialized or plain.
     View(ViewId),
 }
 
@@ -39,6 +40,8 @@ pub enum ViewKind {
         /// The stream, which has a definition of its own.
         stream: StreamId,
     },
+    /// Nothing is kept: the query stands for the name.
+    PlainView,
 }
 
 impl ViewKind {
@@ -47,6 +50,7 @@ impl ViewKind {
         match self {
             ViewKind::MaterializedView => "materialized view",
             ViewKind::DerivedStream { .. } => "stream",
+            ViewKind::PlainView => "view",
         }
     }
 }
@@ -114,7 +118,7 @@ impl ViewOptions {
     pub const NEVER_MS: u64 = i64::MAX as u64;
 }
 
-/// A query that is kept up to date.
+/// A query with a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Its identity; its state and changelog lie in folders of that name.
@@ -162,7 +166,7 @@ impl View {
     /// What others read when they read it: itself, or its stream.
     pub fn object(&self) -> ObjectId {
         match self.kind {
-            ViewKind::MaterializedView => ObjectId::View(self.id),
+            ViewKind::MaterializedView | ViewKind::PlainView => ObjectId::View(self.id),
             ViewKind::DerivedStream { stream } => ObjectId::Stream(stream),
         }
     }

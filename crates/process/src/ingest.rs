@@ -154,6 +154,12 @@ impl std::fmt::Debug for StreamHandle {
 }
 
 impl StreamHandle {
+    /// An open stream, for statements that write to it.
+    pub(crate) fn of(shared: &Shared, open: &Arc<OpenStream>) -> Result<Self> {
+        let quarantine = shared.stream(&quarantine_name()?)?;
+        Ok(Self { open: Arc::clone(open), quarantine, clock: Arc::clone(&shared.options.clock) })
+    }
+
     /// The definition as it is now.
     pub fn definition(&self) -> Arc<Stream> {
         Arc::clone(&self.open.definition().stream)

@@ -7,6 +7,7 @@ pub mod admit;
 mod background;
 pub mod ddl;
 mod decimals;
+mod dml;
 mod engine;
 mod error;
 mod fault_points;

@@ -112,6 +112,9 @@ conforms!(
     one_of_two_racing_alters_wins,
     tables_come_back_as_they_were_among_streams,
     a_table_does_not_become_a_stream,
+    an_announced_stream_is_listed_as_dropped_until_it_is_there,
+    a_schema_goes_when_nothing_lies_in_it,
+    a_plain_view_gets_another_query_while_nothing_keeps_its_rows,
     views_come_back_as_they_were_by_name,
     streams_and_views_share_one_namespace,
     a_view_needs_what_it_reads,
@@ -218,6 +221,60 @@ async fn a_table_does_not_become_a_stream(catalog: &dyn Catalog) {
         let message = catalog.alter_stream(&changed).await.unwrap_err().to_string();
         assert!(message.ends_with("it cannot become another kind of object"), "{message}");
     }
+}
+
+async fn an_announced_stream_is_listed_as_dropped_until_it_is_there(catalog: &dyn Catalog) {
+    let t = table("t");
+    catalog.announce_stream(&t).await.unwrap();
+    assert_eq!(catalog.list_dropped().await.unwrap().len(), 1);
+    assert!(matches!(catalog.create_stream(&stream("t")).await, Err(Error::DropUnfinished { .. })));
+    assert!(matches!(catalog.announce_stream(&stream("t")).await, Err(Error::DropUnfinished { .. })));
+    catalog.create_stream(&t).await.unwrap();
+    assert_eq!(catalog.list_dropped().await.unwrap(), []);
+    assert_eq!(catalog.streams().await.unwrap(), [t]);
+}
+
+async fn a_schema_goes_when_nothing_lies_in_it(catalog: &dyn Catalog) {
+    catalog.create_schema("ops").await.unwrap();
+    catalog.create_schema("b").await.unwrap();
+    assert_eq!(catalog.schemas().await.unwrap(), ["b", "ops"]);
+    assert!(matches!(catalog.create_schema("ops").await, Err(Error::AlreadyExists { .. })));
+    assert!(matches!(catalog.create_schema("a b").await, Err(Error::InvalidName { .. })));
+    let (s, v) = (stream("ops.s"), view("ops.v", &[]));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_view(&v).await.unwrap();
+    let message = catalog.drop_schema("ops").await.unwrap_err().to_string();
+    assert!(message.contains("materialized view \"ops.v\" lies in it and stream \"ops.s\" lies in it"), "{message}");
+    catalog.drop_objects(&[v.object(), ObjectId::Stream(s.id)]).await.unwrap();
+    assert!(matches!(catalog.drop_schema("ops").await, Err(Error::DropUnfinished { .. })));
+    catalog.forget_dropped(s.id).await.unwrap();
+    catalog.drop_schema("ops").await.unwrap();
+    assert!(matches!(catalog.drop_schema("ops").await, Err(Error::NotFound { .. })));
+    assert_eq!(catalog.schemas().await.unwrap(), ["b"]);
+}
+
+async fn a_plain_view_gets_another_query_while_nothing_keeps_its_rows(catalog: &dyn Catalog) {
+    let plain = |name: &str, inputs: &[&Stream]| View { kind: ViewKind::PlainView, ..view(name, inputs) };
+    let (s, t) = (stream("s"), stream("t"));
+    catalog.create_stream(&s).await.unwrap();
+    catalog.create_stream(&t).await.unwrap();
+    let below = plain("below", &[&s]);
+    catalog.create_view(&below).await.unwrap();
+    let above = over(&below, plain("above", &[&s]));
+    catalog.create_view(&above).await.unwrap();
+    assert!(catalog.drop_view(below.id).await.unwrap_err().to_string().contains("view \"above\" reads it"));
+    let other = View { query: "SELECT a, b FROM t".into(), depends_on: plain("x", &[&t]).depends_on, ..next(&below) };
+    let narrow = View { columns: other.columns[..1].to_vec(), ..other.clone() };
+    assert!(catalog.alter_view(&narrow).await.unwrap_err().to_string().contains("it has no column \"b\""));
+    let circle = View { depends_on: over(&above, other.clone()).depends_on, ..other.clone() };
+    assert!(catalog.alter_view(&circle).await.unwrap_err().to_string().contains("it would read itself"));
+    catalog.alter_view(&other).await.unwrap();
+    let kept = over(&above, view("kept", &[&t]));
+    catalog.create_view(&kept).await.unwrap();
+    let message = catalog.alter_view(&View { query: "SELECT 1, 2".into(), ..next(&other) }).await.unwrap_err();
+    assert!(message.to_string().contains("cannot be replaced while materialized view \"kept\" reads it"), "{message}");
+    catalog.alter_view(&View { comment: Some("x".into()), ..next(&other) }).await.unwrap();
+    assert_eq!(names(catalog).await.1, ["above", "below", "kept"]);
 }
 
 async fn views_come_back_as_they_were_by_name(catalog: &dyn Catalog) {

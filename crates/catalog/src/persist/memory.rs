@@ -1,6 +1,6 @@
 //! Owns the catalog that lives in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ pub struct MemoryCatalog {
 struct Content {
     streams: BTreeMap<StreamId, Stream>,
     views: BTreeMap<ViewId, View>,
+    schemas: BTreeSet<String>,
     dropped_streams: Vec<DroppedStream>,
     dropped_views: Vec<DroppedView>,
 }
@@ -28,7 +29,8 @@ impl Content {
         Objects {
             streams: self.streams.values().map(known).collect(),
             views: self.views.values().cloned().collect(),
-            pending: self.dropped_streams.iter().map(|d| d.name.clone()).collect(),
+            pending: self.dropped_streams.iter().map(|d| (d.id, d.name.clone())).collect(),
+            schemas: self.schemas.iter().cloned().collect(),
         }
     }
 
@@ -55,8 +57,17 @@ impl Catalog for MemoryCatalog {
 
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
-        content.objects().check_new_stream(stream)?;
+        if content.objects().check_new_stream(stream)? {
+            content.dropped_streams.retain(|d| d.id != stream.id);
+        }
         content.streams.insert(stream.id, stream.clone());
+        Ok(())
+    }
+
+    async fn announce_stream(&self, stream: &Stream) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_announced(stream)?;
+        content.dropped_streams.push(DroppedStream { id: stream.id, name: stream.name.clone() });
         Ok(())
     }
 
@@ -73,6 +84,24 @@ impl Catalog for MemoryCatalog {
 
     async fn forget_dropped(&self, id: StreamId) -> Result<()> {
         self.content.lock().dropped_streams.retain(|d| d.id != id);
+        Ok(())
+    }
+
+    async fn schemas(&self) -> Result<Vec<String>> {
+        Ok(self.content.lock().schemas.iter().cloned().collect())
+    }
+
+    async fn create_schema(&self, name: &str) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_new_schema(name)?;
+        content.schemas.insert(name.to_owned());
+        Ok(())
+    }
+
+    async fn drop_schema(&self, name: &str) -> Result<()> {
+        let mut content = self.content.lock();
+        content.objects().check_dropped_schema(name)?;
+        content.schemas.remove(name);
         Ok(())
     }
 

@@ -53,6 +53,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Adds a stream; fails with `AlreadyExists` when its name or id is taken, and with `DropUnfinished` while a
     /// dropped stream of its name is in [`Catalog::list_dropped`].
     async fn create_stream(&self, stream: &Stream) -> Result<()>;
+    /// Lists a stream in [`Catalog::list_dropped`] before it is there, so that what is made of it is removed if it never
+    /// comes; [`Catalog::create_stream`] takes it off that list. Fails as that does.
+    async fn announce_stream(&self, stream: &Stream) -> Result<()>;
     /// Replaces the definition whose version is `stream.version - 1`; fails with `Changed` when it is another, and
     /// with `NotFound` when there is none. A derived stream keeps its name and its columns.
     async fn alter_stream(&self, stream: &Stream) -> Result<()>;
@@ -65,14 +68,23 @@ pub trait Catalog: Send + Sync + 'static {
     /// Takes a stream off that list: its log and its lake folder are gone. Does nothing when it is not on it.
     async fn forget_dropped(&self, id: StreamId) -> Result<()>;
 
-    /// Every view, by name: materialized views, and those that write derived streams.
+    /// The schemas that were created, by name; [`crate::DEFAULT_SCHEMA`] and the platform's own are not among them.
+    async fn schemas(&self) -> Result<Vec<String>>;
+    /// Adds a schema; fails with `AlreadyExists` when there is one of that name.
+    async fn create_schema(&self, name: &str) -> Result<()>;
+    /// Removes a schema; fails with `NotFound` when there is none, with `InUse` while something lies in it, and with
+    /// `DropUnfinished` while a dropped stream of it is in [`Catalog::list_dropped`].
+    async fn drop_schema(&self, name: &str) -> Result<()>;
+
+    /// Every view, by name: materialized and plain ones, and those that write derived streams.
     async fn views(&self) -> Result<Vec<View>>;
-    /// Adds a materialized view; fails as [`Catalog::create_stream`] does, with `NotFound` when something it reads is
+    /// Adds a materialized or plain view; fails as [`Catalog::create_stream`] does, with `NotFound` when something it reads is
     /// gone, and with `InvalidDefinition` when it cannot replace what it is to replace.
     async fn create_view(&self, view: &View) -> Result<()>;
     /// Adds a stream and the view that writes it, both or neither; fails as [`Catalog::create_view`] does.
     async fn create_derived_stream(&self, stream: &Stream, view: &View) -> Result<()>;
-    /// Replaces the definition whose version is `view.version - 1`, but for its query and what it reads; fails as
+    /// Replaces the definition whose version is `view.version - 1`, but for its query and what it reads, which a plain
+    /// view alone can change, as long as nothing that keeps rows reads it; fails as
     /// [`Catalog::alter_stream`] does, and with `InUse` when it would be renamed under its readers.
     async fn alter_view(&self, view: &View) -> Result<()>;
     /// Gives `new` the name and the place of `old`, which is dropped: what reads `old` reads `new` from then on.

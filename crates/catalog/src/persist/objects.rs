@@ -24,8 +24,10 @@ pub(super) struct KnownStream {
 pub(super) struct Objects {
     pub streams: Vec<KnownStream>,
     pub views: Vec<View>,
-    /// Names of dropped streams whose lake folders may be there yet.
-    pub pending: Vec<ObjectName>,
+    /// Dropped and announced streams whose lake folders may be there.
+    pub pending: Vec<(StreamId, ObjectName)>,
+    /// The schemas that were created.
+    pub schemas: Vec<String>,
 }
 
 /// What a DROP removes.
@@ -36,13 +38,60 @@ pub(super) struct Removal {
 }
 
 impl Objects {
-    /// Whether a stream can be added.
-    pub(super) fn check_new_stream(&self, stream: &Stream) -> Result<()> {
+    /// Whether a stream can be added; says whether it was announced.
+    pub(super) fn check_new_stream(&self, stream: &Stream) -> Result<bool> {
+        let announced = self.pending.iter().any(|(id, name)| *id == stream.id && *name == stream.name);
+        if announced {
+            self.check_unnamed(&stream.name)?;
+        } else {
+            self.check_announced(stream)?;
+        }
+        Ok(announced)
+    }
+
+    /// Whether a stream can be announced.
+    pub(super) fn check_announced(&self, stream: &Stream) -> Result<()> {
         self.check_free(&stream.name)?;
         if self.streams.iter().any(|s| s.id == stream.id) {
             return Err(Error::AlreadyExists { kind: stream.kind(), name: stream.name.to_string() });
         }
         Ok(())
+    }
+
+    /// Whether a schema can be added.
+    pub(super) fn check_new_schema(&self, name: &str) -> Result<()> {
+        // A schema's name follows the rules of an object's.
+        ObjectName::new(name, "object")?;
+        if self.schemas.iter().any(|s| s == name) {
+            return Err(Error::AlreadyExists { kind: "schema", name: name.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Whether a schema can go: nothing lies in it.
+    pub(super) fn check_dropped_schema(&self, name: &str) -> Result<()> {
+        if !self.schemas.iter().any(|s| s == name) {
+            return Err(Error::NotFound { kind: "schema", name: name.to_owned() });
+        }
+        let streams = self.streams.iter().map(|s| (s.kind, &s.name));
+        let views = self.views.iter().filter(|v| is_no_writer(v)).map(|v| (v.kind.word(), &v.name));
+        let within = streams.chain(views).filter(|(_, object)| object.schema() == name);
+        let mut readers: Vec<String> =
+            within.map(|(kind, object)| format!("{kind} {:?} lies in it", object.to_string())).collect();
+        if !readers.is_empty() {
+            readers.sort();
+            let (action, fix) = DROPPED;
+            return Err(Error::InUse {
+                object: format!("schema {name:?}"),
+                action,
+                readers: readers.join(" and "),
+                fix,
+            });
+        }
+        match self.pending.iter().find(|(_, object)| object.schema() == name) {
+            Some((_, object)) => Err(Error::DropUnfinished { name: object.to_string() }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a stream's definition can be replaced by this one.
@@ -73,10 +122,10 @@ impl Objects {
     pub(super) fn check_new_view(&self, view: &View, stream: Option<&Stream>) -> Result<()> {
         view.validate()?;
         match (view.kind, stream) {
-            (ViewKind::MaterializedView, None) => {}
+            (ViewKind::MaterializedView | ViewKind::PlainView, None) => {}
             (ViewKind::DerivedStream { stream: id }, Some(stream)) if stream.id == id && stream.name == view.name => {
                 stream.validate()?;
-                self.check_new_stream(stream)?;
+                self.check_announced(stream)?;
             }
             _ => return Err(view.invalid("a derived stream is made together with the stream it writes".into())),
         }
@@ -102,6 +151,9 @@ impl Objects {
         };
         check_next(old.version, view.version, &view.name)?;
         view.validate()?;
+        if view.kind == ViewKind::PlainView && old.kind == ViewKind::PlainView {
+            return self.check_altered_plain_view(old, view);
+        }
         let same = (old.kind, &old.query, &old.depends_on, old.replacement_for)
             == (view.kind, &view.query, &view.depends_on, view.replacement_for);
         if !same || shape(&old.columns) != shape(&view.columns) {
@@ -115,6 +167,29 @@ impl Objects {
             self.check_unread(&[old.object()], RENAMED)?;
         }
         Ok(())
+    }
+
+    /// A plain view may get another query: what keeps rows of the old one must not read it, what reads it finds its
+    /// columns.
+    fn check_altered_plain_view(&self, old: &View, view: &View) -> Result<()> {
+        if old.name != view.name {
+            self.check_free(&view.name)?;
+            self.check_unread(&[old.object()], RENAMED)?;
+        }
+        if old.query == view.query && old.depends_on == view.depends_on {
+            return Ok(());
+        }
+        view.depends_on.iter().try_for_each(|d| self.check_readable(view, d))?;
+        if self.leads_to(view, old.object()) {
+            return Err(view.invalid("it would read itself".into()));
+        }
+        let keeper = self.views.iter().find(|v| v.kind != ViewKind::PlainView && self.leads_to(v, old.object()));
+        if let Some(keeper) = keeper {
+            let (readers, fix) =
+                (format!("{} reads it", keeper.shown()), "its rows come of the query: drop that first");
+            return Err(Error::InUse { object: old.shown(), action: "replaced", readers, fix });
+        }
+        if self.views.iter().any(|v| v.reads(old.object())) { view.check_serves_readers_of(old) } else { Ok(()) }
     }
 
     /// What goes when these objects go: a derived stream with the view that writes it. Refused when something that
@@ -190,9 +265,14 @@ impl Objects {
     }
 
     fn check_free(&self, name: &ObjectName) -> Result<()> {
-        if self.pending.contains(name) {
+        if self.pending.iter().any(|(_, pending)| pending == name) {
             return Err(Error::DropUnfinished { name: name.to_string() });
         }
+        self.check_unnamed(name)
+    }
+
+    /// Whether nothing has that name.
+    fn check_unnamed(&self, name: &ObjectName) -> Result<()> {
         let view = self.views.iter().find(|v| v.name == *name).map(|v| v.kind.word());
         let stream = self.streams.iter().find(|s| s.name == *name).map(|s| s.kind);
         match stream.or(view) {
@@ -206,11 +286,11 @@ impl Objects {
         let (kind, name) = match input.id {
             ObjectId::Stream(id) => ("stream", self.streams.iter().find(|s| s.id == id).map(|s| &s.name)),
             ObjectId::View(id) => {
-                let found = self.view(id).filter(|v| v.kind == ViewKind::MaterializedView);
+                let found = self.view(id).filter(|v| is_no_writer(v));
                 if let Some(v) = found.filter(|v| v.replacement_for.is_some()) {
                     return Err(view.invalid(format!("it reads {}, a replacement that is not applied", v.name)));
                 }
-                ("materialized view", found.map(|v| &v.name))
+                (found.map_or("materialized view", |v| v.kind.word()), found.map(|v| &v.name))
             }
         };
         match name {
@@ -274,6 +354,11 @@ impl Objects {
             ObjectId::View(id) => self.view(id).map_or_else(|| id.to_string(), View::shown),
         }
     }
+}
+
+/// Whether a view is read by its own name.
+fn is_no_writer(view: &View) -> bool {
+    !matches!(view.kind, ViewKind::DerivedStream { .. })
 }
 
 const DROPPED: (&str, &str) = ("dropped", "drop that first, or add CASCADE");

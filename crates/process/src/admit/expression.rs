@@ -164,7 +164,7 @@ fn assignable(from: &ArrowType, to: &ArrowType, what: &str) -> Result<()> {
 }
 
 /// An Arrow type by the SQL name a user knows.
-pub(super) fn shown(data_type: &ArrowType) -> String {
+pub(crate) fn shown(data_type: &ArrowType) -> String {
     let name = match data_type {
         ArrowType::Boolean => "boolean",
         ArrowType::Int8 | ArrowType::Int16 | ArrowType::UInt8 => "smallint",

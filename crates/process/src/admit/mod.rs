@@ -33,6 +33,7 @@ use self::generated::CompiledGenerated;
 use crate::{Admitted, Error, RejectedRow, Result, Rows};
 
 pub(crate) use check::watermark_of;
+pub(crate) use expression::shown as shown_type;
 pub use partition::Partitioner;
 
 /// The rules of one definition of a stream, ready to run.

@@ -32,9 +32,15 @@ pub(crate) async fn remove_dropped(shared: Arc<Shared>) {
 
 async fn remove_all(shared: &Shared) -> Result<usize> {
     let dropped = shared.options.catalog.list_dropped().await?;
+    let mut removed = 0;
     for stream in &dropped {
+        if shared.is_filling(stream.id) {
+            continue;
+        }
+        shared.remove_log(stream.id).await?;
         shared.lake.remove(&stream.name, stream.id).await?;
         shared.options.catalog.forget_dropped(stream.id).await?;
+        removed += 1;
     }
-    Ok(dropped.len())
+    Ok(removed)
 }

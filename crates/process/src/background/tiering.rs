@@ -19,7 +19,7 @@ use super::retry::backoff;
 use crate::engine::Shared;
 use crate::read::lake_batch;
 use crate::stream::{Counters, OpenStream};
-use crate::tables::{merge_down, patience};
+use crate::tables::{merge_down, patience, trimmed_to};
 use crate::{Error, Result};
 
 /// How often a stream looks at the age and size of what waits, unless less than that is old already.
@@ -149,7 +149,7 @@ pub(crate) async fn open_table(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -
 }
 
 async fn trim(stream: &OpenStream, table: &LakeTable) {
-    let positions = table.snapshot().positions.clone();
+    let positions = trimmed_to(stream, &table.snapshot().positions);
     if let Err(error) = stream.log().trim(&positions).await {
         tracing::warn!(stream = %stream.name(), error = %crate::error::chain(&error), "the log was not trimmed");
     }

@@ -76,6 +76,13 @@ pub(super) fn data_type(cursor: &mut Cursor<'_>) -> Result<DataType> {
     Ok(found)
 }
 
+/// The type that a text names, if it is one.
+pub(crate) fn type_named(text: &str) -> Option<DataType> {
+    let mut cursor = Cursor::new(split(text).ok()?.pop()?);
+    let found = data_type(&mut cursor).ok()?;
+    cursor.at_end().then_some(found)
+}
+
 fn nested(cursor: &mut Cursor<'_>, depth: usize) -> Result<DataType> {
     if depth > MAX_NESTING {
         let message = format!("the type nests deeper than {MAX_NESTING} levels, use json for it");

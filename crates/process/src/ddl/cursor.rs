@@ -274,5 +274,9 @@ fn cut_location(message: &str) -> (&str, (u64, u64)) {
 
 fn lower_first(message: &str) -> String {
     let mut chars = message.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    match (chars.next(), chars.clone().next()) {
+        // A keyword stays as it is.
+        (Some(first), second) if !second.is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        _ => message.to_owned(),
+    }
 }

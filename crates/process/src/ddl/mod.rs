@@ -36,6 +36,16 @@
 //! query EMIT CHANGES
 //! ```
 //!
+//! A plain view's query stands for its name. Objects lie in schemas:
+//!
+//! ```text
+//! CREATE [OR REPLACE] VIEW [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [COMMENT 'text'] AS query
+//! DROP VIEW [IF EXISTS] name, … [CASCADE | RESTRICT]
+//! SHOW VIEWS [LIKE 'pattern']     SHOW CREATE VIEW name     COMMENT ON VIEW name IS 'text' | NULL
+//! CREATE SCHEMA [IF NOT EXISTS] name     DROP SCHEMA [IF EXISTS] name, … [CASCADE | RESTRICT]
+//! SHOW SCHEMAS [LIKE 'pattern']
+//! ```
+//!
 //! A table's rows change:
 //!
 //! ```text
@@ -71,6 +81,7 @@ mod options;
 mod query;
 mod render;
 mod sample;
+mod schema;
 mod session;
 mod split;
 mod statement;
@@ -87,6 +98,7 @@ use millstream_catalog::{Check, Column, ObjectName};
 pub use alter::altered;
 pub use cast_type::CastTypes;
 pub use column_type::parse_columns;
+pub(crate) use column_type::type_named;
 pub use copy::{CopyFrom, CopyTo};
 pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
@@ -97,8 +109,8 @@ pub use split::char_position;
 pub use suggest::nearest;
 pub use table::{Point, TableAction, TableAsDraft, altered_table, render_create_table};
 pub use view::{
-    ColumnName, DerivedStreamDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view, render_create_derived,
-    render_create_view,
+    ColumnName, DerivedStreamDraft, PlainViewDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view,
+    render_create_derived, render_create_plain_view, render_create_view,
 };
 
 use crate::Result;
@@ -312,6 +324,62 @@ pub enum Command {
         name: ObjectName,
         /// The text; `None` takes the comment away.
         text: Option<String>,
+    },
+    /// `CREATE VIEW`.
+    CreatePlainView {
+        /// What to create.
+        view: Box<PlainViewDraft>,
+        /// Whether an existing one gets this query.
+        or_replace: bool,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `DROP VIEW`.
+    DropPlainView {
+        /// The views.
+        names: Vec<ObjectName>,
+        /// Whether missing ones are passed over.
+        if_exists: bool,
+        /// Whether what depends on them goes too.
+        cascade: bool,
+    },
+    /// `SHOW VIEWS`.
+    ShowPlainViews {
+        /// The LIKE pattern that names must match.
+        like: Option<String>,
+    },
+    /// `SHOW CREATE VIEW name`.
+    ShowCreatePlainView {
+        /// The view.
+        name: ObjectName,
+    },
+    /// `COMMENT ON VIEW`.
+    CommentOnPlainView {
+        /// The view.
+        name: ObjectName,
+        /// The text; `None` takes the comment away.
+        text: Option<String>,
+    },
+    /// `CREATE SCHEMA`.
+    CreateSchema {
+        /// Its name.
+        name: String,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `DROP SCHEMA`.
+    DropSchema {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether missing ones are passed over.
+        if_exists: bool,
+        /// Whether what lies in them goes too.
+        cascade: bool,
+    },
+    /// `SHOW SCHEMAS`.
+    ShowSchemas {
+        /// The LIKE pattern that names must match.
+        like: Option<String>,
     },
     /// `EXPLAIN CREATE MATERIALIZED VIEW …` and `EXPLAIN CREATE STREAM … AS …`.
     ExplainCreate {

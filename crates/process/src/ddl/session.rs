@@ -149,7 +149,7 @@ fn reset(cursor: &mut Cursor<'_>) -> Result<Command> {
 
 /// `SHOW setting`; SHOW COLUMNS and its like are the library's.
 fn show(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
-    const LISTS: [&str; 8] = ["columns", "functions", "databases", "schemas", "views", "full", "extended", "variables"];
+    const LISTS: [&str; 6] = ["columns", "functions", "databases", "full", "extended", "variables"];
     let create = cursor.is_nth_word(1, "create") && *cursor.peek_nth(2) != Token::EOF;
     if create || LISTS.iter().any(|word| cursor.is_nth_word(1, word)) {
         return Ok(None);

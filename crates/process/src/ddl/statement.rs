@@ -14,7 +14,8 @@ use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
 use super::split::Piece;
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
-use super::{care, query, session, table, view};
+use super::{care, query, schema, session, table, view};
+use crate::dml::respell_merge;
 use crate::{Error, Result};
 
 /// Parses one statement.
@@ -43,10 +44,16 @@ fn own(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     if let Some(command) = view::statement(cursor)? {
         return Ok(Some(command));
     }
+    if let Some(command) = view::plain_statement(cursor)? {
+        return Ok(Some(command));
+    }
     if let Some(command) = table::statement(cursor)? {
         return Ok(Some(command));
     }
     if let Some(command) = care::statement(cursor)? {
+        return Ok(Some(command));
+    }
+    if let Some(command) = schema::statement(cursor)? {
         return Ok(Some(command));
     }
     if cursor.is_words(&["describe"]) || cursor.is_words(&["desc"]) {
@@ -122,7 +129,7 @@ pub(super) fn like(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
 
 /// `DESCRIBE name`; DESCRIBE of a query is the library's.
 fn describe(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
-    let kinds = [&["stream"][..], &["table"], &["materialized", "view"]];
+    let kinds = [&["stream"][..], &["table"], &["view"], &["materialized", "view"]];
     let kind = kinds.iter().find(|words| {
         let said = words.iter().enumerate().all(|(i, word)| cursor.is_nth_word(i + 1, word));
         said && matches!(cursor.peek_nth(words.len() + 1), Token::Word(_))
@@ -140,6 +147,10 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
     if cursor.take_words(&["materialized", "view"]) {
         let name = cursor.own_name("a view name")?;
         return Ok(Command::CommentOnView { name, text: comment_text(cursor)? });
+    }
+    if cursor.take_word("view") {
+        let name = cursor.own_name("a view name")?;
+        return Ok(Command::CommentOnPlainView { name, text: comment_text(cursor)? });
     }
     if cursor.take_word("table") {
         let name = cursor.own_name("a table name")?;
@@ -160,7 +171,7 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<Command> {
         }
         (name, column)
     } else {
-        return Err(cursor.expected("STREAM, TABLE, MATERIALIZED VIEW or COLUMN"));
+        return Err(cursor.expected("STREAM, TABLE, VIEW, MATERIALIZED VIEW or COLUMN"));
     };
     Ok(Command::Comment { name, column, text: comment_text(cursor)? })
 }
@@ -175,6 +186,7 @@ fn comment_text(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
 /// Every other statement, by the library; window functions in it are as the planner takes them.
 pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
     let Piece { text, offset, tokens } = piece;
+    let tokens = respell_merge(tokens);
     let solid = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
     let words: Vec<Token> = solid.take(2).map(|t| t.token.clone()).collect();
     let dialect = PostgreSqlDialect {};
@@ -208,9 +220,9 @@ fn parser_error(error: DataFusionError, text: &str, offset: usize) -> Error {
 fn guess(error: Error, words: &[Token]) -> Error {
     const STARTS: &[&str] = &[
         "select", "insert", "create", "alter", "drop", "show", "describe", "comment", "explain", "with", "values",
-        "set", "begin", "commit", "rollback", "flush", "delete", "update", "copy",
+        "set", "begin", "commit", "rollback", "flush", "delete", "update", "merge", "truncate", "copy",
     ];
-    const OBJECTS: &[&str] = &["stream", "table", "materialized", "replacement"];
+    const OBJECTS: &[&str] = &["stream", "table", "view", "schema", "materialized", "replacement"];
     let Error::Rejected { code, message, hint: None, position } = error else { return error };
     let word = |n: usize| match words.get(n) {
         Some(Token::Word(word)) => Some(word.value.to_lowercase()),

@@ -367,7 +367,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ("show streams like x", "syntax_error at 19: expected a pattern in quotes, found \"x\""),
         (
             "comment on index s is 'x'",
-            "syntax_error at 12: expected STREAM, TABLE, MATERIALIZED VIEW or COLUMN, found \"index\"",
+            "syntax_error at 12: expected STREAM, TABLE, VIEW, MATERIALIZED VIEW or COLUMN, found \"index\"",
         ),
         ("selec 1", "syntax_error at 1: expected an SQL statement, found \"selec\""),
         ("select (1", "syntax_error at 10: expected ), found the end of the statement"),

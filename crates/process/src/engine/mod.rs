@@ -1,25 +1,26 @@
 //! Owns the running engine: what is open, and how it starts and stops.
 
+mod fill;
 mod objects;
 mod options;
+mod schemas;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use millstream_buffer::QueueBudget;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectName, SYSTEM_SCHEMA};
+use millstream_catalog::{ObjectName, SYSTEM_SCHEMA, StreamId};
 use millstream_store::Lake;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use objects::check_schema;
 pub use options::{EngineOptions, Health, LogEngine};
-pub(crate) use tables::refuse_table;
+pub(crate) use tables::{refuse_table, wrong_kind};
 
 use crate::background::{care_once, remove_dropped, tier_once};
 use crate::jobs::Jobs;
@@ -62,6 +63,10 @@ pub(crate) struct Shared {
     pub(crate) started_us: i64,
     pub(crate) faults: FaultPoints,
     streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
+    /// Tables that are being filled before they are there.
+    filling: Mutex<HashSet<StreamId>>,
+    /// The schemas that were created.
+    schemas: RwLock<BTreeSet<String>>,
     pub(crate) views: RwLock<HashMap<ObjectName, Arc<OpenView>>>,
     /// Streams and tables that could not be opened, what each is, and why.
     broken: RwLock<HashMap<ObjectName, (&'static str, String)>>,
@@ -102,6 +107,8 @@ impl Engine {
             started_us: options.clock.now_us(),
             faults: FaultPoints::default(),
             streams: RwLock::default(),
+            filling: Mutex::default(),
+            schemas: RwLock::default(),
             views: RwLock::default(),
             broken: RwLock::default(),
             ddl: tokio::sync::Mutex::default(),
@@ -113,6 +120,7 @@ impl Engine {
         // Nothing else can have set it: the engine is not out yet.
         let _ = shared.context.set(context);
         let engine = Engine { shared };
+        engine.shared.open_schemas().await?;
         engine.open_streams().await?;
         engine.shared.open_views().await?;
         engine.shared.tasks.spawn(remove_dropped(Arc::clone(&engine.shared)));
@@ -211,7 +219,12 @@ impl Shared {
 
     /// The open materialized view of that name.
     pub(crate) fn view(&self, name: &ObjectName) -> Option<Arc<OpenView>> {
-        self.views.read().get(name).filter(|view| view.stream().is_none()).cloned()
+        self.views.read().get(name).filter(|view| view.stream().is_none() && !view.is_plain()).cloned()
+    }
+
+    /// The plain view of that name.
+    pub(crate) fn plain_view(&self, name: &ObjectName) -> Option<Arc<OpenView>> {
+        self.views.read().get(name).filter(|view| view.is_plain()).cloned()
     }
 
     /// The view that writes the stream of that name, if a query does.
@@ -232,8 +245,15 @@ impl Shared {
         })
     }
 
-    /// Every open view, by name: materialized ones and those that write streams.
+    /// Every view that is kept up to date, by name: materialized ones and those that write streams.
     pub(crate) fn views(&self) -> Vec<Arc<OpenView>> {
+        let mut views = self.all_views();
+        views.retain(|view| !view.is_plain());
+        views
+    }
+
+    /// Every view, by name.
+    pub(crate) fn all_views(&self) -> Vec<Arc<OpenView>> {
         let mut views: Vec<_> = self.views.read().values().cloned().collect();
         views.sort_by_key(|view| view.name());
         views

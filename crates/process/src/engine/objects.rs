@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_buffer::{DiskLog, DiskLogOptions, Log, MemoryLog};
-use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DataType, ObjectId, ObjectName, Stream, StreamId, StreamOptions, View};
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ use crate::tables::changelog_schema;
 use crate::{Error, Result};
 
 /// Keys of requests that a log remembers.
-const PRODUCER_KEYS: usize = 1_000_000;
+pub(super) const PRODUCER_KEYS: usize = 1_000_000;
 /// Keys that the log of a stream remembers which a query alone writes: more than one outbox has pieces.
 const DERIVED_KEYS: usize = 4096;
 
@@ -57,7 +56,7 @@ impl Shared {
     pub(crate) async fn create_stream(self: &Arc<Self>, draft: StreamDraft, if_not_exists: bool) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
-        check_schema(&name)?;
+        self.check_schema(&name)?;
         if let Some(kind) = self.kind_of(&name) {
             let taken = millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() };
             return if if_not_exists { Ok(false) } else { Err(taken.into()) };
@@ -95,7 +94,7 @@ impl Shared {
         change: impl FnOnce(&Stream) -> Result<Option<Stream>>,
     ) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
-        check_schema(name)?;
+        self.check_schema(name)?;
         let open = self.stream(name)?;
         let before = Arc::clone(&open.definition().stream);
         let Some(stream) = change(&before)? else { return Ok(false) };
@@ -120,7 +119,7 @@ impl Shared {
         cascade: bool,
     ) -> Result<bool> {
         let _ddl = self.ddl.lock().await;
-        check_schema(name)?;
+        self.check_schema(name)?;
         let open = match self.stream_alone(name, "DROP") {
             Ok(open) => open,
             Err(_) if if_exists && !self.knows(name) => return Ok(false),
@@ -176,7 +175,7 @@ impl Shared {
         Ok(())
     }
 
-    async fn open_log(&self, definition: &Definition, keys: usize) -> Result<Arc<dyn Log>> {
+    pub(super) async fn open_log(&self, definition: &Definition, keys: usize) -> Result<Arc<dyn Log>> {
         let stream = &definition.stream;
         let log: Arc<dyn Log> = match self.options.log_engine {
             LogEngine::Memory => Arc::new(MemoryLog::new(
@@ -206,8 +205,12 @@ impl Shared {
     }
 
     fn attach(self: &Arc<Self>, definition: Definition, log: Arc<dyn Log>) {
-        let name = definition.stream.name.clone();
-        let stream = Arc::new(OpenStream::new(definition, log, self.closing.child_token()));
+        self.attach_open(Arc::new(OpenStream::new(definition, log, self.closing.child_token())));
+    }
+
+    /// Lets everybody see an open stream, and looks after it from now on.
+    pub(super) fn attach_open(self: &Arc<Self>, stream: Arc<OpenStream>) {
+        let name = stream.name().clone();
         self.tasks.spawn(tier_stream(Arc::clone(self), Arc::clone(&stream)));
         self.tasks.spawn(maintain_table(Arc::clone(self), Arc::clone(&stream)));
         self.streams.write().insert(name, stream);
@@ -222,7 +225,7 @@ impl Shared {
         self.logs_dir().join(id.to_string())
     }
 
-    async fn remove_log(&self, id: StreamId) -> Result<()> {
+    pub(crate) async fn remove_log(&self, id: StreamId) -> Result<()> {
         if self.options.log_engine == LogEngine::Memory {
             return Ok(());
         }
@@ -243,20 +246,6 @@ async fn remove_unknown_logs(shared: &Shared, streams: &[Stream]) {
             tracing::warn!(folder = ?entry.path(), %error, "a leftover log folder was not removed");
         }
     }
-}
-
-pub(crate) fn check_schema(name: &ObjectName) -> Result<()> {
-    if name.is_system() {
-        return Err(Error::rejected(
-            Code::Denied,
-            format!("{name} is the platform's own; user streams lie in schema public"),
-        ));
-    }
-    if name.schema() != millstream_catalog::DEFAULT_SCHEMA {
-        let kind = "schema";
-        return Err(millstream_catalog::Error::NotFound { kind, name: name.schema().to_owned() }.into());
-    }
-    Ok(())
 }
 
 fn quarantine_definition(now_ms: i64) -> Result<Stream> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectId, ObjectName};
 
-use super::{Shared, check_schema};
+use super::Shared;
 use crate::ddl::{TableAction, altered_table};
 use crate::stream::OpenStream;
 use crate::{Error, Result};
@@ -13,8 +13,8 @@ use crate::{Error, Result};
 impl Shared {
     /// The open table of that name; `verb` is the statement's, for the hint.
     pub(crate) fn table(&self, name: &ObjectName, verb: &str) -> Result<Arc<OpenStream>> {
-        if self.view(name).is_some() {
-            return Err(wrong_kind(name, "materialized view", "table", verb));
+        if let Some(kind) = self.kind_of(name).filter(|kind| kind.ends_with("view")) {
+            return Err(wrong_kind(name, kind, "table", verb));
         }
         match self.stream(name) {
             Ok(open) if open.kind() == "table" => Ok(open),
@@ -28,12 +28,18 @@ impl Shared {
 
     /// [`Shared::stream`], where a table will not do.
     pub(crate) fn stream_alone(&self, name: &ObjectName, verb: &str) -> Result<Arc<OpenStream>> {
+        if let Some(kind) = self.kind_of(name).filter(|kind| kind.ends_with("view")) {
+            return Err(wrong_kind(name, kind, "stream", verb));
+        }
         let open = self.stream(name)?;
         if open.kind() == "table" { Err(wrong_kind(name, "table", "stream", verb)) } else { Ok(open) }
     }
 
-    /// What has that name: `table`, `stream` or `materialized view`.
+    /// What has that name: `table`, `stream`, `view` or `materialized view`.
     pub(crate) fn kind_of(&self, name: &ObjectName) -> Option<&'static str> {
+        if self.plain_view(name).is_some() {
+            return Some("view");
+        }
         if self.view(name).is_some() {
             return Some("materialized view");
         }
@@ -66,7 +72,7 @@ impl Shared {
         let _ddl = self.ddl.lock().await;
         let (mut tables, mut missing, mut above) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
-            check_schema(name)?;
+            self.check_schema(name)?;
             match self.table(name, "DROP") {
                 Ok(table) => tables.push(table),
                 Err(_) if if_exists && self.kind_of(name).is_none() => missing.push(name.clone()),
@@ -83,7 +89,7 @@ impl Shared {
     }
 }
 
-fn wrong_kind(name: &ObjectName, found: &str, wanted: &str, verb: &str) -> Error {
+pub(crate) fn wrong_kind(name: &ObjectName, found: &str, wanted: &str, verb: &str) -> Error {
     Error::Rejected {
         code: Code::WrongObjectType,
         message: format!("{name} is a {found}, not a {wanted}"),

@@ -22,6 +22,11 @@ impl ColumnNames {
         Self(first_select(statement).and_then(|items| names(items, schema)))
     }
 
+    /// These names.
+    pub(crate) fn these(names: Vec<String>) -> Self {
+        Self(Some(names.into()))
+    }
+
     /// A schema with these names.
     pub(crate) fn put_on(&self, schema: &SchemaRef) -> SchemaRef {
         match &self.0 {
@@ -97,7 +102,7 @@ fn names(items: &[SelectItem], schema: &Schema) -> Option<Arc<[String]>> {
 }
 
 /// The name that PostgreSQL gives a column without one.
-pub(super) fn name_of(expr: &Expr) -> String {
+pub(crate) fn name_of(expr: &Expr) -> String {
     let folded = |ident: &Ident| match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{DEFAULT_SCHEMA, HIDDEN_COLUMNS, ObjectName, Stream};
+use millstream_catalog::{HIDDEN_COLUMNS, ObjectName, Stream};
 
-use super::{Outcome, RowStream, Session, Statement, care, copies, history, tables, views};
+use super::{Outcome, RowStream, Session, Statement, care, copies, history, plain_views, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
 use crate::system::system_table;
@@ -39,6 +39,14 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::Optimize { .. } => (texts(&care::OPTIMIZE), "OPTIMIZE"),
         Command::Vacuum { dry_run: true, .. } => (texts(&care::VACUUM_DRY_RUN), "VACUUM"),
         Command::Vacuum { .. } => (texts(&care::VACUUM), "VACUUM"),
+        Command::CreatePlainView { .. } => (None, "CREATE VIEW"),
+        Command::DropPlainView { .. } => (None, "DROP VIEW"),
+        Command::CommentOnPlainView { .. } => (None, "COMMENT"),
+        Command::ShowPlainViews { .. } => (texts(&SHOW_PLAIN_VIEWS), "SHOW"),
+        Command::ShowCreatePlainView { .. } => (texts(&SHOW_CREATE), "SHOW"),
+        Command::CreateSchema { .. } => (None, "CREATE SCHEMA"),
+        Command::DropSchema { .. } => (None, "DROP SCHEMA"),
+        Command::ShowSchemas { .. } => (texts(&SHOW_SCHEMAS), "SHOW"),
         Command::ShowViews { .. } => (texts(&SHOW_VIEWS), "SHOW"),
         Command::ShowCreateView { .. } => (texts(&SHOW_CREATE), "SHOW"),
         Command::ExplainCreate { .. } => (texts(&EXPLAIN_CREATE), "EXPLAIN"),
@@ -56,6 +64,8 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
 
 const SHOW_STREAMS: [&str; 5] = ["name", "partitions", "columns", "comment", "query"];
 pub(super) const SHOW_TABLES: [&str; 4] = ["name", "columns", "primary_key", "comment"];
+pub(super) const SHOW_PLAIN_VIEWS: [&str; 4] = ["name", "columns", "query", "comment"];
+pub(super) const SHOW_SCHEMAS: [&str; 1] = ["name"];
 const DESCRIBE: [&str; 5] = ["column", "type", "nullable", "default", "comment"];
 pub(super) const SHOW_CREATE: [&str; 2] = ["name", "sql"];
 pub(super) const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "comment"];
@@ -90,6 +100,10 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
             shared.alter_view(name, &action).await?;
             done("COMMENT")
         }
+        Command::Comment { name, column, text } if shared.plain_view(name).is_some() => {
+            shared.comment_on_plain_view(name, column.clone(), text.clone()).await?;
+            done("COMMENT")
+        }
         Command::Comment { name, column, text } => {
             if column.is_none() {
                 shared.stream_alone(name, "COMMENT ON")?;
@@ -112,6 +126,14 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::ShowCreateTable { .. }
         | Command::CommentOnTable { .. }) => tables::run(session, command, &statement.text).await,
         command @ (Command::Optimize { .. } | Command::Vacuum { .. }) => care::run(session, command).await,
+        command @ (Command::CreatePlainView { .. }
+        | Command::DropPlainView { .. }
+        | Command::ShowPlainViews { .. }
+        | Command::ShowCreatePlainView { .. }
+        | Command::CommentOnPlainView { .. }
+        | Command::CreateSchema { .. }
+        | Command::DropSchema { .. }
+        | Command::ShowSchemas { .. }) => plain_views::run(session, command, &statement.text).await,
         Command::Flush { name } => flush(session, name.as_ref()).await,
         command @ (Command::CreateView { .. }
         | Command::CreateDerivedStream { .. }
@@ -245,7 +267,7 @@ fn show_streams(session: &Session, like: Option<&str>) -> Result<Outcome> {
     let streams = session.shared.streams();
     let rows = streams
         .iter()
-        .filter(|s| s.name().schema() == DEFAULT_SCHEMA && s.kind() == "stream")
+        .filter(|s| !s.name().is_system() && s.kind() == "stream")
         .filter(|s| like.is_none_or(|pattern| matches_like(s.name().name(), pattern)))
         .map(|s| {
             let stream = &s.definition().stream;
@@ -271,7 +293,7 @@ async fn describe(session: &Session, name: &ObjectName) -> Result<Outcome> {
         });
         return rows_of(&DESCRIBE, rows.collect(), "DESCRIBE");
     }
-    if let Some(view) = session.shared.view(name) {
+    if let Some(view) = session.shared.view(name).or_else(|| session.shared.plain_view(name)) {
         let definition = view.definition();
         let rows = definition.columns.iter().map(|c| {
             let nullable = Some(if c.nullable { "yes" } else { "no" }.to_owned());

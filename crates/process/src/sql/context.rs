@@ -15,10 +15,12 @@ use millstream_catalog::{DEFAULT_SCHEMA, ObjectName, SYSTEM_SCHEMA};
 use parking_lot::RwLock;
 
 use crate::ddl::CastTypes;
+use crate::dml::{SchemaForm, SuppliedTable};
 use crate::engine::Shared;
 use crate::read::{StreamTable, ViewTable};
 use crate::system::{SYSTEM_TABLES, system_table};
 use crate::tables::{AsOf, TableSource};
+use crate::views::plain_view_table;
 use crate::{Error, Result};
 
 /// The name of the one database.
@@ -107,7 +109,8 @@ impl CatalogProviderList for Catalogs {
     }
 }
 
-/// The schemas: `public`, `system`, and those that are registered beside them (`pg_catalog`).
+/// The schemas: `public` and those that were created, `system`, and those that are registered beside them
+/// (`pg_catalog`).
 struct Database {
     shared: Weak<Shared>,
     hidden: bool,
@@ -122,14 +125,16 @@ impl std::fmt::Debug for Database {
 
 impl CatalogProvider for Database {
     fn schema_names(&self) -> Vec<String> {
-        let own = [DEFAULT_SCHEMA, SYSTEM_SCHEMA].map(str::to_owned);
-        own.into_iter().chain(self.added.read().keys().cloned()).collect()
+        let own = self.shared.upgrade().map_or_else(Vec::new, |shared| shared.schemas());
+        own.into_iter().chain([SYSTEM_SCHEMA.to_owned()]).chain(self.added.read().keys().cloned()).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        if name == DEFAULT_SCHEMA || name == SYSTEM_SCHEMA {
+        let (schema, form) = SchemaForm::of(name);
+        if schema == SYSTEM_SCHEMA || self.shared.upgrade().is_some_and(|shared| shared.has_schema(schema)) {
             let shared = Weak::clone(&self.shared);
-            return Some(Arc::new(StreamsSchema { shared, schema: name.to_owned(), hidden: self.hidden }));
+            let hidden = self.hidden || form == SchemaForm::Shown;
+            return Some(Arc::new(StreamsSchema { shared, schema: schema.to_owned(), hidden, form }));
         }
         self.added.read().get(name).cloned()
     }
@@ -148,6 +153,7 @@ struct StreamsSchema {
     shared: Weak<Shared>,
     schema: String,
     hidden: bool,
+    form: SchemaForm,
 }
 
 impl std::fmt::Debug for StreamsSchema {
@@ -164,12 +170,16 @@ impl StreamsSchema {
         point: AsOf,
     ) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
         let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
+        let refused =
+            |message: String| Err(Error::rejected(millstream_catalog::fault::Code::WrongObjectType, message).into());
+        if shared.view(&object).is_some() {
+            return refused(format!("view {object} has no versions: it is read as it is now"));
+        }
         let table = shared.stream(&object).map_err(datafusion::error::DataFusionError::from)?;
         if table.table().is_none() {
-            let message = format!("stream {object} has no versions: its rows only come, filter by _ingest_time");
-            return Err(Error::rejected(millstream_catalog::fault::Code::WrongObjectType, message).into());
+            return refused(format!("stream {object} has no versions: its rows only come, filter by _ingest_time"));
         }
-        Ok(Some(Arc::new(TableSource::new(Arc::clone(shared), table, self.hidden).as_of(point))))
+        Ok(Some(Arc::new(TableSource::new(Arc::clone(shared), table, self.hidden).back_to(point))))
     }
 }
 
@@ -179,7 +189,7 @@ impl SchemaProvider for StreamsSchema {
         let Some(shared) = self.shared.upgrade() else { return vec![] };
         let streams = shared.streams().into_iter().filter(|s| s.name().schema() == self.schema);
         let mut names: Vec<String> = streams.map(|s| s.name().name().to_owned()).collect();
-        let views = shared.views().into_iter().filter(|v| v.stream().is_none()).map(|v| v.name());
+        let views = shared.all_views().into_iter().filter(|v| v.stream().is_none()).map(|v| v.name());
         names.extend(views.filter(|n| n.schema() == self.schema).map(|n| n.name().to_owned()));
         if self.schema == SYSTEM_SCHEMA {
             names.extend(SYSTEM_TABLES.iter().map(|name| (*name).to_owned()));
@@ -198,10 +208,16 @@ impl SchemaProvider for StreamsSchema {
             return self.table_as_of(&shared, table, point);
         }
         let Ok(object) = ObjectName::new(self.schema.as_str(), name) else { return Ok(None) };
+        if let Some(view) = shared.plain_view(&object) {
+            return Ok(Some(plain_view_table(&shared, &view).await?));
+        }
         if let Some(view) = shared.view(&object) {
             return Ok(Some(Arc::new(ViewTable::new(view))));
         }
         match shared.stream(&object) {
+            Ok(stream) if self.form == SchemaForm::Excluded => {
+                Ok(Some(Arc::new(SuppliedTable::excluded(&stream.definition().stream))))
+            }
             Ok(table) if table.table().is_some() => Ok(Some(Arc::new(TableSource::new(shared, table, self.hidden)))),
             Ok(stream) => Ok(Some(Arc::new(StreamTable::new(shared, stream, self.hidden)))),
             // A broken stream fails with its reason, not as one that does not exist.

@@ -101,7 +101,8 @@ impl Excluder<'_> {
     }
 }
 
-fn object_name(name: &SqlName) -> Option<ObjectName> {
+/// The object that a name in SQL means.
+pub(crate) fn object_name(name: &SqlName) -> Option<ObjectName> {
     let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident().map(folded)).collect();
     match parts.as_slice() {
         [name] => ObjectName::new(DEFAULT_SCHEMA, name.as_str()).ok(),
@@ -110,7 +111,8 @@ fn object_name(name: &SqlName) -> Option<ObjectName> {
     }
 }
 
-fn folded(ident: &Ident) -> String {
+/// What an identifier is called: lower case unless it is quoted.
+pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 

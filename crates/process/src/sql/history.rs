@@ -39,7 +39,7 @@ pub(super) fn history_schema() -> SchemaRef {
 
 /// The versions of a table, newest first. What waits for the lake is merged first, so that all that was done is told.
 pub(super) async fn describe(session: &Session, name: &ObjectName, limit: Option<u64>) -> Result<Outcome> {
-    let table = session.shared.table(name, "DESCRIBE HISTORY of")?;
+    let table = changing(&session.shared, name)?;
     tier_once(&session.shared, &table).await?;
     let lake = crate::background::open_table(&session.shared, &table).await?;
     let commits = lake.history(limit.and_then(|n| usize::try_from(n).ok())).await?;
@@ -70,7 +70,7 @@ pub(super) async fn describe(session: &Session, name: &ObjectName, limit: Option
 /// other, so the versions in between stay, and views over the table follow it.
 pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point) -> Result<Outcome> {
     let shared = &session.shared;
-    let table = shared.table(name, "RESTORE")?;
+    let table = changing(shared, name)?;
     let point = resolved(shared, point)?;
     let turn = Turn::of(shared, &table).await?;
     let columns: Vec<String> = table.definition().stream.columns.iter().map(|c| quoted(&c.name)).collect();
@@ -93,6 +93,18 @@ pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point)
     let applied = turn.apply(gone.chain(come).boxed(), false).await?;
     let notice = format!("{} rows went, {} came back", applied.gone, applied.come);
     Ok(Outcome::Done { tag: "RESTORE TABLE".to_owned(), notices: vec![notice] })
+}
+
+/// The table of that name; a stream has no versions.
+fn changing(shared: &Arc<Shared>, name: &ObjectName) -> Result<Arc<OpenStream>> {
+    let found = shared.stream(name)?;
+    match found.table() {
+        Some(_) => Ok(found),
+        None => {
+            let message = format!("{name} is a stream: its rows only come, and it has no versions");
+            Err(Error::rejected(Code::WrongObjectType, message))
+        }
+    }
 }
 
 /// The point that is written.

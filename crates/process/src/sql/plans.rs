@@ -13,7 +13,9 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use parking_lot::Mutex;
 
 use super::Prepared;
+use crate::dml::SuppliedTable;
 use crate::read::{StreamTable, ViewTable};
+use crate::tables;
 
 /// Plans that are kept.
 const KEPT: usize = 256;
@@ -59,12 +61,16 @@ impl Plans {
 
     /// Keeps a plan over streams and views; the one that was not used for longest goes.
     pub(crate) fn keep(&self, prepared: &Prepared) {
-        let Some(query) = prepared.planned() else { return };
-        if prepared.tag() != "SELECT" || prepared.text().len() > LONGEST_TEXT || !reads_own_tables(&query.plan) {
+        let fits = match (prepared.planned(), prepared.change()) {
+            (Some(query), _) => prepared.tag() == "SELECT" && reads_own_tables(&query.plan),
+            (None, Some(change)) => change.plans().into_iter().all(reads_no_others),
+            (None, None) => false,
+        };
+        if !fits || prepared.text().len() > LONGEST_TEXT {
             return;
         }
         let mut kept = self.kept.lock();
-        if query.generation != self.generation() {
+        if prepared.generation() != Some(self.generation()) {
             return;
         }
         if kept.by_text.len() >= KEPT
@@ -80,6 +86,16 @@ impl Plans {
 
 /// Whether a plan reads some table, and streams and views alone: other tables may be made anew for each statement.
 fn reads_own_tables(plan: &LogicalPlan) -> bool {
+    matches!(tables_read(plan), Some((own, 0)) if own > 0)
+}
+
+/// Whether a plan reads streams and views alone, if it reads anything.
+fn reads_no_others(plan: &LogicalPlan) -> bool {
+    matches!(tables_read(plan), Some((_, 0)))
+}
+
+/// How many tables a plan reads: those that are kept, and others.
+fn tables_read(plan: &LogicalPlan) -> Option<(usize, usize)> {
     let (mut own, mut others) = (0, 0);
     let visited = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
@@ -90,11 +106,11 @@ fn reads_own_tables(plan: &LogicalPlan) -> bool {
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    visited.is_ok() && own > 0 && others == 0
+    visited.is_ok().then_some((own, others))
 }
 
 fn is_own(source: &Arc<dyn TableSource>) -> bool {
     let Ok(provider) = source_as_provider(source) else { return false };
     let any: &dyn std::any::Any = provider.as_ref();
-    any.is::<ViewTable>() || any.is::<StreamTable>()
+    any.is::<ViewTable>() || any.is::<StreamTable>() || any.is::<tables::TableSource>() || any.is::<SuppliedTable>()
 }

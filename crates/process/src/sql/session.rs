@@ -25,6 +25,7 @@ use super::{
 };
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
+use crate::dml;
 use crate::engine::Shared;
 use crate::files::Calls;
 use crate::read::ReadPoint;
@@ -34,7 +35,7 @@ use crate::{Error, PositionToken, Result};
 /// One client's state: search path, settings, and which statement is running.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pub(super) settings: Mutex<Settings>,
     running: Arc<Mutex<Option<CancellationToken>>>,
 }
@@ -100,6 +101,10 @@ impl Session {
         if let (Some(query), false) = (prepared.planned(), options.after.is_empty()) {
             self.wait_for_views(&query.plan, &options.after, timeout).await?;
         }
+        if let Some(change) = prepared.change() {
+            check_params(prepared, params)?;
+            return dml::run(self, change, &prepared.statement().text, params, timeout).await;
+        }
         match (prepared.planned(), prepared.statement().command()) {
             (Some(query), _) => self.run_query(prepared, query, params, timeout).await,
             (None, Command::EmitChanges { query }) => {
@@ -164,18 +169,27 @@ impl Session {
             return Ok(known);
         }
         let generation = self.shared.plans.generation();
-        let plan = plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?;
-        let plan = without_lookups(plan).map_err(|e| Error::from_datafusion(e, &statement.text))?;
-        if let LogicalPlan::Dml(dml) = &plan
-            && let Some(name) = object_name(&dml.table_name)
-        {
-            self.shared.refuse_rows_for_query(&name)?;
+        let keeps = !names_a_time(&statement.text);
+        if dml::is_change(sql) {
+            let change = dml::plan(&self.shared, &statement.text, sql, generation).await?;
+            let prepared = Prepared::of_change(statement.clone(), change)?;
+            if keeps {
+                self.shared.plans.keep(&prepared);
+            }
+            return Ok(prepared);
         }
+        let plan = match sql {
+            DfStatement::Explain(explain) if dml::is_change(&explain.statement) => {
+                dml::explain(&self.shared, &statement.text, explain, generation).await?
+            }
+            _ => plan_statement(&self.shared, sql, &statement.text, SameNames::ToldApart).await?,
+        };
+        let plan = without_lookups(plan).map_err(|e| Error::from_datafusion(e, &statement.text))?;
         let tag = permitted(&plan)?;
         let names = ColumnNames::of(sql, plan.schema().as_arrow());
         let prepared = Prepared::query(statement.clone(), plan, generation, tag, names)?;
         // What a time is may change from one use to the next.
-        if !names_a_time(&statement.text) {
+        if keeps {
             self.shared.plans.keep(&prepared);
         }
         Ok(prepared)
@@ -183,8 +197,8 @@ impl Session {
 
     /// The statement planned over the catalog as it is now.
     async fn current(&self, prepared: &Prepared) -> Result<Prepared> {
-        match (prepared.planned(), prepared.statement().command()) {
-            (Some(query), Command::Sql(sql)) if query.generation != self.shared.plans.generation() => {
+        match (prepared.generation(), prepared.statement().command()) {
+            (Some(generation), Command::Sql(sql)) if generation != self.shared.plans.generation() => {
                 let now = self.plan(prepared.statement(), sql).await?;
                 match now.looks_like(prepared) {
                     true => Ok(now),
@@ -207,13 +221,8 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Outcome> {
         let text = &prepared.statement().text;
+        check_params(prepared, params)?;
         let expected = prepared.parameter_types().len();
-        if params.len() < expected {
-            return Err(Error::rejected(
-                Code::InvalidRequest,
-                format!("the statement has {expected} parameters, {} were given", params.len()),
-            ));
-        }
         if let Some(read) = self.point_read(prepared, query)
             && let Some(rows) = self.run_point_read(read, text, params, timeout).await?
         {
@@ -234,6 +243,17 @@ impl Session {
         let query = Query { sql: text.clone(), plan, names, state, timeout, guard };
         let rows = RowStream::start(&self.shared.workers, query).await?;
         Ok(Outcome::Rows { rows, tag: prepared.tag() })
+    }
+
+    /// Starts a plan that a statement of another kind is made of.
+    pub(super) async fn rows_of_plan(&self, plan: LogicalPlan, text: &str) -> Result<RowStream> {
+        let guard = self.shared.queries.begin(text)?;
+        self.runs(guard.cancel_token());
+        let mut state = self.shared.context()?.state();
+        state.mark_start_execution();
+        state.config_mut().set_extension(Arc::new(ReadPoint::default()));
+        let (sql, names, timeout) = (text.to_owned(), ColumnNames::default(), self.timeout());
+        RowStream::start(&self.shared.workers, Query { sql, plan, names, state, timeout, guard }).await
     }
 
     /// The rows of a point read; `None` where it has to be run by its plan. One that takes no time takes no place among
@@ -258,7 +278,7 @@ impl Session {
     }
 
     /// What a cancel of this session ends from here on.
-    pub(super) fn runs(&self, cancel: &CancellationToken) {
+    pub(crate) fn runs(&self, cancel: &CancellationToken) {
         *self.running.lock() = Some(cancel.clone());
     }
 
@@ -315,6 +335,15 @@ fn names_a_time(text: &str) -> bool {
     text.as_bytes().windows(11).any(|word| word.eq_ignore_ascii_case(b"system_time"))
 }
 
+fn check_params(prepared: &Prepared, params: &[ScalarValue]) -> Result<()> {
+    let (expected, given) = (prepared.parameter_types().len(), params.len());
+    if given >= expected {
+        return Ok(());
+    }
+    let message = format!("the statement has {expected} parameters, {given} were given");
+    Err(Error::rejected(Code::InvalidRequest, message))
+}
+
 /// What becomes of result columns that have one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SameNames {
@@ -331,9 +360,31 @@ pub(crate) async fn plan_statement(
     text: &str,
     names: SameNames,
 ) -> Result<LogicalPlan> {
+    let ast = rewritten(text, sql);
+    let shows_hidden = hidden::names_hidden(&ast);
+    plan_rewritten(shared, ast, text, names, shows_hidden).await
+}
+
+/// Plans a query that a statement becomes; `shows_hidden` says whether its relations show their hidden columns.
+pub(crate) async fn plan_query(
+    shared: &Shared,
+    query: DfStatement,
+    text: &str,
+    shows_hidden: bool,
+) -> Result<LogicalPlan> {
+    let plan = plan_rewritten(shared, query, text, SameNames::ToldApart, shows_hidden).await?;
+    without_lookups(plan).map_err(|e| Error::from_datafusion(e, text))
+}
+
+async fn plan_rewritten(
+    shared: &Shared,
+    mut ast: DfStatement,
+    text: &str,
+    names: SameNames,
+    shows_hidden: bool,
+) -> Result<LogicalPlan> {
     let mut state = shared.context()?.state();
-    let mut ast = rewritten(text, sql);
-    if hidden::names_hidden(&ast) {
+    if shows_hidden {
         show_hidden(&mut state);
         hidden::hide_in_wildcards(&mut ast, &|name| shared.knows(name));
     }
@@ -363,7 +414,7 @@ fn show_hidden(state: &mut SessionState) {
 
 /// The command tag of a plan that sessions may run; what would write files or change the context is refused.
 pub(super) fn permitted(plan: &LogicalPlan) -> Result<&'static str> {
-    const ROWS: &str = "a stream is append-only and takes rows over HTTP: POST /v1/streams/<stream>";
+    const ROWS: &str = "only the statement itself can be run";
     const OBJECTS: &str = "what can be made are CREATE STREAM, CREATE TABLE and CREATE MATERIALIZED VIEW";
     let (name, instead) = match plan {
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => return Ok("EXPLAIN"),

@@ -1,6 +1,6 @@
 //! Owns parsed and planned statements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -13,6 +13,7 @@ use millstream_catalog::fault::Code;
 use super::column_names::ColumnNames;
 use super::point_read::PointReadCell;
 use crate::ddl::{Command, ParsedStatement};
+use crate::dml::PlannedChange;
 use crate::{Error, Result};
 
 /// A parsed statement.
@@ -39,6 +40,7 @@ pub struct Prepared {
 struct Inner {
     statement: Statement,
     query: Option<PlannedQuery>,
+    change: Option<Arc<PlannedChange>>,
     tag: &'static str,
     parameters: Vec<Option<DataType>>,
     schema: Option<SchemaRef>,
@@ -64,16 +66,25 @@ impl Prepared {
         tag: &'static str,
         names: ColumnNames,
     ) -> Result<Self> {
-        let parameters = parameters(&plan).map_err(|(code, message)| Error::rejected(code, message))?;
+        let parameters = parameters(&[&plan], BTreeMap::new())?;
         let schema = names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())));
         let query = Some(PlannedQuery { plan, generation, point_read: PointReadCell::default() });
-        Ok(Self { inner: Arc::new(Inner { statement, query, tag, parameters, schema: Some(schema), names }) })
+        let schema = Some(schema);
+        Ok(Self { inner: Arc::new(Inner { statement, query, change: None, tag, parameters, schema, names }) })
+    }
+
+    /// A statement that changes rows.
+    pub(crate) fn of_change(statement: Statement, change: PlannedChange) -> Result<Self> {
+        let parameters = parameters(&change.plans(), change.parameters())?;
+        let (schema, tag, names) = (change.schema(), change.tag(), ColumnNames::default());
+        let change = Some(Arc::new(change));
+        Ok(Self { inner: Arc::new(Inner { statement, query: None, change, tag, parameters, schema, names }) })
     }
 
     /// A command of the engine's own; `schema` where it returns rows.
     pub(crate) fn command(statement: Statement, schema: Option<SchemaRef>, tag: &'static str) -> Self {
         let (parameters, names) = (vec![], ColumnNames::default());
-        Self { inner: Arc::new(Inner { statement, query: None, tag, parameters, schema, names }) }
+        Self { inner: Arc::new(Inner { statement, query: None, change: None, tag, parameters, schema, names }) }
     }
 
     pub(crate) fn statement(&self) -> &Statement {
@@ -82,6 +93,15 @@ impl Prepared {
 
     pub(crate) fn planned(&self) -> Option<&PlannedQuery> {
         self.inner.query.as_ref()
+    }
+
+    pub(crate) fn change(&self) -> Option<&Arc<PlannedChange>> {
+        self.inner.change.as_ref()
+    }
+
+    /// Which state of the catalog it was planned over; `None` for commands.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.planned().map(|query| query.generation).or(self.change().map(|change| change.generation))
     }
 
     pub(crate) fn tag(&self) -> &'static str {
@@ -120,7 +140,8 @@ impl Prepared {
     /// The result's columns when the parameters have these values: their types may decide the columns', as in
     /// `SELECT $1`.
     pub fn schema_with(&self, params: &[ScalarValue]) -> Option<SchemaRef> {
-        let plan = self.planned()?.plan.clone().with_param_values(ParamValues::from(params.to_vec()));
+        let Some(query) = self.planned() else { return self.schema() };
+        let plan = query.plan.clone().with_param_values(ParamValues::from(params.to_vec()));
         match plan {
             Ok(plan) => Some(self.inner.names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())))),
             Err(_) => self.schema(),
@@ -138,22 +159,31 @@ impl Prepared {
     }
 }
 
-/// The types of a plan's parameters, by number.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, (Code, String)> {
-    let types: HashMap<String, Option<DataType>> =
-        plan.get_parameter_types().map_err(|e| (Code::TypeMismatch, e.strip_backtrace()))?;
-    let arrays = array_parameters(plan);
-    let mut by_number = Vec::new();
-    for (name, data_type) in types {
-        let data_type = data_type.or_else(|| arrays.get(&name).cloned());
-        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
-        let Some(number) = number.filter(|n| (1..=65535).contains(n)) else {
-            return Err((Code::SyntaxError, format!("parameter {name} is not of the form $1, $2, …")));
-        };
+/// The types of a statement's parameters, by number: those that are `known`, and those of its plans.
+fn parameters(plans: &[&LogicalPlan], mut known: BTreeMap<usize, DataType>) -> Result<Vec<Option<DataType>>> {
+    let mut by_number: Vec<Option<DataType>> = Vec::new();
+    let mut put = |number: usize, data_type: Option<DataType>| {
         if by_number.len() < number {
             by_number.resize(number, None);
         }
-        by_number[number - 1] = data_type;
+        by_number[number - 1] = by_number[number - 1].take().or(data_type);
+    };
+    while let Some((number, data_type)) = known.pop_first() {
+        put(number, Some(data_type));
+    }
+    for plan in plans {
+        let types: HashMap<String, Option<DataType>> =
+            plan.get_parameter_types().map_err(|e| Error::rejected(Code::TypeMismatch, e.strip_backtrace()))?;
+        let arrays = array_parameters(plan);
+        for (name, data_type) in types {
+            let data_type = data_type.or_else(|| arrays.get(&name).cloned());
+            let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+            let Some(number) = number.filter(|n| (1..=65535).contains(n)) else {
+                let message = format!("parameter {name} is not of the form $1, $2, …");
+                return Err(Error::rejected(Code::SyntaxError, message));
+            };
+            put(number, data_type);
+        }
     }
     Ok(by_number)
 }

@@ -22,7 +22,7 @@ use datafusion::physical_plan::joins::{
 use tokio_util::sync::CancellationToken;
 
 /// The plan, its joins' conditions watching for the end.
-pub(super) fn stopping_with(plan: Arc<dyn ExecutionPlan>, end: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn stopping_with(plan: Arc<dyn ExecutionPlan>, end: &CancellationToken) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let any: &dyn Any = node.as_ref();
         let watched = |filter: &JoinFilter| Some(watched(filter, end));

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::StreamExt;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, DEFAULT_SCHEMA, ObjectName, Stream};
+use millstream_catalog::{Column, ObjectName, Stream};
 
 use super::commands::{SHOW_CREATE, SHOW_TABLES, done, matches_like, noticed, read_sample, rows_of};
 use super::{Outcome, Session, history};
 use crate::ddl::{self, Command, SampleDraft, StreamDraft, TableAction, TableAsDraft};
+use crate::dml;
 use crate::views::plan_query;
-use crate::{Error, Result};
+use crate::{Error, Result, Rows};
 
 /// Runs a command about tables.
 pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Result<Outcome> {
@@ -32,8 +37,8 @@ pub(super) async fn run(session: &Session, command: &Command, text: &str) -> Res
             Ok(Outcome::Done { tag: "DROP TABLE".to_owned(), notices })
         }
         Command::Truncate { names } => {
-            names.iter().try_for_each(|name| shared.table(name, "DROP").map(|_| ()))?;
-            Err(Error::rejected(Code::Unsupported, "TRUNCATE is not supported: DROP TABLE, and CREATE TABLE again"))
+            dml::truncate(session, text, names).await?;
+            done("TRUNCATE TABLE")
         }
         Command::DescribeHistory { name, limit } => history::describe(session, name, *limit).await,
         Command::RestoreTable { name, point } => history::restore(session, name, point).await,
@@ -97,15 +102,29 @@ async fn create_as(session: &Session, draft: &TableAsDraft, if_not_exists: bool,
     if if_not_exists && session.shared.kind_of(&name).is_some() {
         return Ok(there_already(session, &name, false));
     }
-    if draft.with_data {
-        let message = format!("CREATE TABLE … AS takes no rows: add WITH NO DATA, then INSERT INTO {name} SELECT …");
-        return Err(Error::rejected(Code::Unsupported, message));
-    }
     let planned = plan_query(&session.shared, &draft.query.statement, text).await?;
-    let table = draft.clone().with_columns(planned.columns)?;
+    let table = draft.clone().with_columns(planned.columns.clone())?;
     refuse_location(&table)?;
+    if draft.with_data {
+        let fields: Vec<Field> = table.columns.iter().map(Column::to_field).collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let rows = session.rows_of_plan(planned.conformed()?, text).await?;
+        let rows = rows.map(move |batch| rows_to_insert(&batch?, &schema)).boxed();
+        let count = session.shared.create_filled_table(table, rows).await?;
+        return done(&format!("SELECT {count}"));
+    }
     let created = session.shared.create_stream(table, if_not_exists).await?;
     Ok(there_already(session, &name, created))
+}
+
+/// A query's rows in the types that a table keeps.
+fn rows_to_insert(batch: &RecordBatch, schema: &SchemaRef) -> Result<Rows> {
+    let wrap = |e: arrow::error::ArrowError| Error::from_datafusion(e.into(), "");
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>().map_err(wrap)?;
+    let missing = vec![None; columns.len()];
+    let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(wrap)?;
+    Ok(Rows { batch, missing })
 }
 
 fn show_create(table: &Arc<Stream>, tag: &'static str) -> Result<Outcome> {
@@ -115,9 +134,7 @@ fn show_create(table: &Arc<Stream>, tag: &'static str) -> Result<Outcome> {
 
 fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
     let tables = session.shared.streams().into_iter().filter(|t| t.kind() == "table");
-    let shown = tables
-        .filter(|t| t.name().schema() == DEFAULT_SCHEMA)
-        .filter(|t| like.is_none_or(|pattern| matches_like(t.name().name(), pattern)));
+    let shown = tables.filter(|t| like.is_none_or(|pattern| matches_like(t.name().name(), pattern)));
     let rows = shown.map(|t| {
         let table = Arc::clone(&t.definition().stream);
         let key = table.table.as_ref().and_then(|spec| spec.primary_key.as_ref());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use millstream_catalog::DEFAULT_SCHEMA;
 use millstream_catalog::fault::Code;
 use tokio::sync::mpsc;
 
@@ -118,7 +117,7 @@ fn show(session: &Session, like: Option<&str>) -> Result<Outcome> {
     let views = session.shared.views();
     let rows = views
         .iter()
-        .filter(|v| v.stream().is_none() && v.name().schema() == DEFAULT_SCHEMA)
+        .filter(|v| v.stream().is_none())
         .filter(|v| like.is_none_or(|pattern| matches_like(v.name().name(), pattern)))
         .map(|v| {
             let definition = v.definition();

@@ -136,6 +136,26 @@ impl Changes {
     }
 }
 
+/// The rows of a piece of the log that names no files, and how each changes the table: +1 or -1. `None` where rows
+/// went whose content was not kept.
+pub(crate) fn changed_rows(log: &LogBatch, adapter: &BatchAdapter) -> Result<Option<(RecordBatch, Int8Array)>> {
+    let kinds = kinds_of(&log.batch).map_err(unfit)?;
+    if kinds.values().contains(&GOES_UNSEEN) {
+        return Ok(None);
+    }
+    let rows = LogBatch { batch: numbered(&log.batch).map_err(unfit)?, ..log.clone() };
+    Ok(Some((adapter.adapt(&rows).map_err(|e| Error::from_datafusion(e, ""))?, kinds)))
+}
+
+/// The text of `_files` of a piece of the log that is one record with such.
+pub(crate) fn names_files(batch: &RecordBatch) -> Result<Option<String>> {
+    if batch.num_rows() != 1 || kinds_of(batch).map_err(unfit)?.value(0) != IN_FILES {
+        return Ok(None);
+    }
+    let files = batch.column_by_name(FILES_COLUMN).ok_or_else(|| unfit(missing(FILES_COLUMN)))?;
+    Ok(Some(files.as_string::<i32>().value(0).to_owned()))
+}
+
 /// What kind of record each row of a piece of the log is.
 pub(crate) fn kinds_of(batch: &RecordBatch) -> Result<Int8Array, ArrowError> {
     let column = batch.column_by_name(CHANGE_COLUMN).ok_or_else(|| missing(CHANGE_COLUMN))?;

@@ -84,10 +84,15 @@ impl Hot {
         let adapter = BatchAdapter::new(Arc::clone(schema));
         let mut kept = Vec::with_capacity(self.come.len());
         for batch in &self.come {
-            let rows = self.still_there(batch)?;
+            let live = self.live(batch);
+            let rows = LogBatch { partition: 0, base_offset: 0, ingest_time_us: 0, batch: batch.clone() };
+            let rows = adapter.adapt(&rows).map_err(|e| Error::from_datafusion(e, ""))?;
+            let rows = match live {
+                None => rows,
+                Some(live) => filter_record_batch(&rows, &live).map_err(|e| Error::from_datafusion(e.into(), ""))?,
+            };
             if rows.num_rows() > 0 {
-                let rows = LogBatch { partition: 0, base_offset: 0, ingest_time_us: 0, batch: rows };
-                kept.push(adapter.adapt(&rows).map_err(|e| Error::from_datafusion(e, ""))?);
+                kept.push(rows);
             }
         }
         Ok(kept)
@@ -110,14 +115,13 @@ impl Hot {
         self.from == self.to
     }
 
-    fn still_there(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let Some(numbers) = batch.column_by_name(OFFSET_COLUMN) else { return Ok(batch.clone()) };
-        let numbers = numbers.as_primitive::<Int64Type>();
+    /// Which rows of a batch are still there; `None` when all are.
+    fn live(&self, batch: &RecordBatch) -> Option<BooleanArray> {
+        let numbers = batch.column_by_name(OFFSET_COLUMN)?.as_primitive::<Int64Type>();
         if self.gone.is_empty() || !touches(&self.gone, numbers.values()) {
-            return Ok(batch.clone());
+            return None;
         }
-        let kept: BooleanArray = numbers.values().iter().map(|n| Some(!self.gone.contains(*n as u64))).collect();
-        filter_record_batch(batch, &kept).map_err(|e| Error::from_datafusion(e.into(), ""))
+        Some(numbers.values().iter().map(|n| Some(!self.gone.contains(*n as u64))).collect())
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod changelog;
 mod gather;
+mod holds;
 mod hot;
 mod index;
 mod keys;
@@ -29,9 +30,11 @@ mod tests;
 mod travel;
 mod write;
 
-pub(crate) use changelog::changelog_schema;
+pub(crate) use changelog::{changed_rows, changelog_schema, names_files};
+pub(crate) use holds::{Hold, trimmed_to};
 pub(crate) use merge::{merge_down, patience};
 pub(crate) use source::TableSource;
+pub(crate) use staged::FilesOfChange;
 pub(crate) use state::{Following, TableSnapshot, TableState};
 pub(crate) use travel::AsOf;
 pub(crate) use write::{Applied, Change, Turn, insert, insert_keyed};

@@ -56,7 +56,7 @@ impl TableSource {
     }
 
     /// The table as it was at a point in its history, in today's columns.
-    pub(crate) fn as_of(self, point: AsOf) -> Self {
+    pub(crate) fn back_to(self, point: AsOf) -> Self {
         Self { instant: Instant::AsOf(point), ..self }
     }
 

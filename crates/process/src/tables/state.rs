@@ -11,6 +11,7 @@ use millstream_store::{LakeSnapshot, LakeTable};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
+use super::holds::Holds;
 use super::hot::Hot;
 use super::keys::KeyIndex;
 use crate::background::open_table;
@@ -33,6 +34,8 @@ pub(crate) struct TableState {
     pub(super) keys: Mutex<Option<KeyIndex>>,
     /// How many views need the old content of rows that go.
     followers: AtomicU64,
+    /// How far each of them needs the log.
+    pub(crate) holds: Holds,
     /// Told after each merge.
     merged: Notify,
 }

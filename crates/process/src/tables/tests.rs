@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt};
 use millstream_buffer::ManualClock;
@@ -162,7 +162,7 @@ async fn rows_come_change_and_go_before_and_after_a_merge_and_a_restart() {
         node.insert(&[(10 + step, "later")]).await.unwrap();
         let expected = node.content().await;
         assert_eq!(expected[&1], format!("changed {step}"));
-        assert_eq!(expected.contains_key(&(2 + step)), false);
+        assert!(!expected.contains_key(&(2 + step)));
         assert!(node.merge().await > 0);
         assert_eq!(node.content().await, expected, "after merge {step}");
         node = node.restart().await;

@@ -59,7 +59,7 @@ pub(crate) async fn snapshot_as_of(
     let lake_table = open_table(shared, table).await?;
     let until_us = match point {
         AsOf::Version(version) => {
-            let lake = lake_table.snapshot_at(version).await?;
+            let lake = lake_table.snapshot_at(version).await.map_err(|e| gone(table, e))?;
             let hot = Arc::new(Hot::at(lake.positions.get(0)));
             return Ok(TableSnapshot { hot, table: lake_table, lake });
         }
@@ -71,8 +71,8 @@ pub(crate) async fn snapshot_as_of(
     }
     // The log is pinned first: what it loses meanwhile is in a later version, which is not wanted.
     let view = table.log().view();
-    let version = lake_table.version_at(until_us.div_euclid(1000)).await?;
-    let lake = lake_table.snapshot_at(version).await?;
+    let version = lake_table.version_at(until_us.div_euclid(1000)).await.map_err(|e| gone(table, e))?;
+    let lake = lake_table.snapshot_at(version).await.map_err(|e| gone(table, e))?;
     let seam = lake.positions.get(0);
     let mut hot = Hot::at(seam);
     if view.start().get(0) <= seam && seam < view.end().get(0) {
@@ -93,6 +93,19 @@ pub(crate) async fn snapshot_as_of(
             .map_err(|e| Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}")))??;
     }
     Ok(TableSnapshot { hot: Arc::new(hot), table: lake_table, lake })
+}
+
+/// What the lake says of a version that it cannot give, in the words of SQL.
+fn gone(table: &OpenStream, error: millstream_store::Error) -> Error {
+    match error {
+        millstream_store::Error::NoVersion { what, why, oldest, newest, .. } => Error::Rejected {
+            code: Code::InvalidRequest,
+            message: format!("{what} of table {} cannot be read: {why}", table.name()),
+            hint: Some(format!("versions {oldest} to {newest} can; DESCRIBE HISTORY {} tells of them", table.name())),
+            position: None,
+        },
+        other => other.into(),
+    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,17 @@ impl Checkpoints {
         Ok(Restored::Yes)
     }
 
+    /// What there is belongs to another life.
+    pub(super) fn begin_anew(&mut self) {
+        self.meta = Meta { life: Uuid::now_v7(), ..Meta::default() };
+        self.in_store = false;
+    }
+
+    /// Where the inputs were at the last checkpoint, nowhere before the first; `None` where there never is one.
+    pub(super) fn positions(&self) -> Option<&[(StreamId, Positions)]> {
+        self.store.as_ref().map(|_| self.meta.inputs.as_slice())
+    }
+
     /// Delivers what the last checkpoint holds and a crash kept from its place. Closed windows go to the answer, which
     /// nobody sees yet.
     pub(super) async fn deliver_again(&self, shared: &Shared, flow: &mut Dataflow, outbox: &Outbox) -> Result<()> {

@@ -151,7 +151,12 @@ async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Runni
     wait_for_views_below(shared, view).await;
     let output = Output::View { view: Arc::clone(view), shown: false };
     let mut running = Running::new(shared, dataflow(shared, &definition).await?, output)?;
+    let anew = view.take_begins_anew();
     match running.restore(Outbox::new(Arc::clone(view), None)).await? {
+        Restored::Yes if anew => {
+            running.begin_anew(dataflow(shared, &definition).await?)?;
+            running.build().await?;
+        }
         Restored::Yes => {
             let sources = Arc::new(running.sources());
             view.report(|progress| progress.sources = sources);
@@ -177,10 +182,13 @@ async fn start_stream(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Run
     let stream = shared.stream(&definition.name)?;
     let outbox = Outbox::new(Arc::clone(view), Some(Arc::clone(&stream)));
     let mut running = Running::new(shared, flow, Output::Stream { view: Arc::clone(view) })?;
+    let anew = view.take_begins_anew();
     match running.restore(outbox).await? {
+        Restored::Yes if anew => return Err(cannot_go_on(view, "changes of a table that it looks up are not kept")),
         Restored::Yes => {}
         Restored::Nothing if stream.log().view().end().total() == 0 => {
             running.begin().await?;
+            running.begin_tables().await?;
             running.save().await?;
         }
         Restored::Nothing => return Err(cannot_go_on(view, "it is gone")),

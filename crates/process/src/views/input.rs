@@ -1,4 +1,4 @@
-//! Owns what a view reads: a stream's history and then its log, or another view's answer and then its changes.
+//! Owns what a view reads: a stream's history and then its log, another view's answer and then its changes, or a table.
 
 use std::sync::Arc;
 
@@ -19,12 +19,14 @@ use futures::future::BoxFuture;
 use millstream_buffer::{Clock, LogBatch, LogReader};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Durability, OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
+use millstream_store::StagedFile;
 use millstream_views::{WatermarkGauge, weighted};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::changes::Sources;
 use super::open::{OpenView, Progress, Status};
+use super::table_input::TableInput;
 use super::watermarks::Watermarks;
 use crate::engine::Shared;
 use crate::read::{BatchAdapter, ReadPoint, StreamTable};
@@ -34,6 +36,7 @@ use crate::{Error, Result};
 /// One input of a view.
 pub(super) enum Input {
     Stream(Box<StreamInput>),
+    Table(Box<TableInput>),
     View(ViewInput),
 }
 
@@ -63,6 +66,10 @@ pub(super) enum News {
     Rows(Vec<RecordBatch>),
     /// The log no longer has what comes next: it is in the lake.
     InHistory,
+    /// A statement whose rows lie in files, and the position behind it.
+    Files { come: Vec<StagedFile>, gone: Vec<StagedFile>, end: Positions },
+    /// Nothing has what comes next any more, and why: the view is to begin anew.
+    Lost(String),
 }
 
 impl Input {
@@ -86,18 +93,25 @@ impl Input {
         Self::View(ViewInput { view, next: 0, sources: Arc::default(), progress })
     }
 
-    /// The stream that it reads and how far it is; `None` for a view.
+    pub(super) fn table(table: Arc<OpenStream>, schema: SchemaRef) -> Self {
+        Self::Table(Box::new(TableInput::new(table, schema)))
+    }
+
+    /// The stream or table that it reads and how far it is; `None` for a view.
     pub(super) fn position(&self) -> Option<(StreamId, &Positions)> {
         match self {
             Input::Stream(input) => Some((input.stream.id(), &input.position)),
+            Input::Table(input) => Some((input.table.id(), &input.position)),
             Input::View(_) => None,
         }
     }
 
     /// Says that a stream's rows before `position` have been taken.
     pub(super) fn taken_to(&mut self, position: Positions) {
-        if let Input::Stream(input) = self {
-            input.taken_to(position);
+        match self {
+            Input::Stream(input) => input.taken_to(position),
+            Input::Table(input) => input.taken_to(position),
+            Input::View(_) => {}
         }
     }
 
@@ -136,7 +150,7 @@ impl Input {
     fn watermarks_mut(&mut self) -> Option<&mut Watermarks> {
         match self {
             Input::Stream(input) => input.watermarks.as_mut(),
-            Input::View(_) => None,
+            Input::Table(_) | Input::View(_) => None,
         }
     }
 
@@ -144,6 +158,7 @@ impl Input {
     pub(super) fn end(&self) -> Positions {
         match self {
             Input::Stream(input) => input.stream.log().view().end().clone(),
+            Input::Table(input) => input.table.log().view().end().clone(),
             Input::View(_) => Positions::default(),
         }
     }
@@ -152,6 +167,7 @@ impl Input {
     pub(super) fn has_read(&self, end: &Positions) -> bool {
         match self {
             Input::Stream(input) => input.position.covers(end),
+            Input::Table(input) => input.position.covers(end),
             Input::View(_) => true,
         }
     }
@@ -160,6 +176,7 @@ impl Input {
     pub(super) fn rows_to(&self, end: &Positions) -> u64 {
         match self {
             Input::Stream(input) => end.rows_since(&input.position),
+            Input::Table(input) => end.rows_since(&input.position),
             Input::View(_) => 0,
         }
     }
@@ -169,6 +186,7 @@ impl Input {
     pub(super) async fn sync(&self) -> Result<()> {
         match self {
             Input::Stream(input) => sync_lazy(&input.stream).await,
+            Input::Table(input) => sync_lazy(&input.table).await,
             Input::View(_) => Ok(()),
         }
     }
@@ -177,6 +195,7 @@ impl Input {
     pub(super) fn add_sources(&self, sources: &mut Sources) {
         match self {
             Input::Stream(input) => least(sources, input.stream.id(), &input.position),
+            Input::Table(input) => least(sources, input.table.id(), &input.position),
             Input::View(input) => input.sources.iter().for_each(|(id, positions)| least(sources, *id, positions)),
         }
     }
@@ -187,6 +206,11 @@ impl Input {
             let closed = match self {
                 Input::Stream(input) if input.reader.is_some() => return,
                 Input::Stream(input) => {
+                    let position = input.position.clone();
+                    input.ends.wait_for(|end| !position.covers(end)).await.is_err()
+                }
+                Input::Table(input) if input.is_reading() => return,
+                Input::Table(input) => {
                     let position = input.position.clone();
                     input.ends.wait_for(|end| !position.covers(end)).await.is_err()
                 }
@@ -207,6 +231,7 @@ impl Input {
     pub(super) fn take(&mut self, limit: usize) -> Result<News> {
         match self {
             Input::Stream(input) => input.take(limit),
+            Input::Table(input) => input.take(limit),
             Input::View(input) => input.take(),
         }
     }

@@ -14,7 +14,7 @@ use super::open::{OpenView, Status};
 use super::plan::dataflow;
 use super::{follow, plan_query};
 use crate::ddl::{DerivedStreamDraft, ViewAction, ViewDraft, altered_view};
-use crate::engine::{Shared, check_schema};
+use crate::engine::Shared;
 use crate::stream::OpenStream;
 use crate::{Error, Result};
 
@@ -38,7 +38,7 @@ impl Shared {
         view
     }
 
-    fn list_view(&self, definition: View) -> Arc<OpenView> {
+    pub(super) fn list_view(&self, definition: View) -> Arc<OpenView> {
         let name = definition.name.clone();
         let view = Arc::new(OpenView::new(definition, self.closing.child_token()));
         self.views.write().insert(name, Arc::clone(&view));
@@ -47,7 +47,27 @@ impl Shared {
     }
 
     fn start_view(self: &Arc<Self>, view: Arc<OpenView>) {
+        if view.is_plain() {
+            return;
+        }
+        view.follow_tables(&self.tables_below(&view));
         self.tasks.spawn_on(follow(Arc::clone(self), view), &self.workers.handle());
+    }
+
+    /// The tables that a view reads, itself or through other views.
+    fn tables_below(&self, view: &OpenView) -> Vec<Arc<OpenStream>> {
+        let mut found: Vec<Arc<OpenStream>> = vec![];
+        let mut below = view.definition().depends_on.clone();
+        while let Some(dependency) = below.pop() {
+            match self.view(&dependency.name) {
+                Some(view) => below.extend(view.definition().depends_on.iter().cloned()),
+                None => {
+                    let table = self.stream(&dependency.name).ok().filter(|stream| stream.table().is_some());
+                    found.extend(table.filter(|table| !found.iter().any(|known| known.id() == table.id())));
+                }
+            }
+        }
+        found
     }
 
     /// Creates a materialized view. Returns nothing when it exists and `if_not_exists` is set.
@@ -59,7 +79,7 @@ impl Shared {
     ) -> Result<Option<Arc<OpenView>>> {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
-        check_schema(&name)?;
+        self.check_schema(&name)?;
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
@@ -86,7 +106,7 @@ impl Shared {
     ) -> Result<Option<Arc<OpenView>>> {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
-        check_schema(&name)?;
+        self.check_schema(&name)?;
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
@@ -125,7 +145,7 @@ impl Shared {
         self.alter_definition(&view, action).await
     }
 
-    async fn alter_definition(self: &Arc<Self>, view: &Arc<OpenView>, action: &ViewAction) -> Result<bool> {
+    pub(super) async fn alter_definition(self: &Arc<Self>, view: &Arc<OpenView>, action: &ViewAction) -> Result<bool> {
         let name = view.name();
         let Some(next) = altered_view(&view.definition(), action)? else {
             // One that failed is to try again when it is told to run.
@@ -208,7 +228,7 @@ impl Shared {
         cascade: bool,
     ) -> Result<Option<Vec<ObjectName>>> {
         let _ddl = self.ddl.lock().await;
-        check_schema(name)?;
+        self.check_schema(name)?;
         let Some(view) = self.view(name) else {
             return if if_exists {
                 Ok(None)
@@ -256,7 +276,7 @@ impl Shared {
     pub(crate) fn add_dependents_of(&self, id: ObjectId, going: &mut Vec<Arc<OpenView>>) {
         let mut below = vec![id];
         while let Some(id) = below.pop() {
-            for above in self.views() {
+            for above in self.all_views() {
                 let definition = above.definition();
                 if definition.reads(id) && !going.iter().any(|v| v.id() == above.id()) {
                     below.push(definition.object());

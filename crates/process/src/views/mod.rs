@@ -28,13 +28,16 @@ mod input;
 mod life;
 mod open;
 mod outbox;
+mod plain;
 mod plan;
 mod rate;
 mod running;
+mod table_input;
 mod watermarks;
 
 pub(crate) use changes::{Change, Looked, Sources, unweighted};
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
 pub(crate) use open::{OpenView, Progress};
+pub(crate) use plain::plain_view_table;
 pub(crate) use plan::{Form, object_name, plan_query, tables};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectName, StreamId, View, ViewId, ViewKind};
+use millstream_catalog::{ObjectName, Positions, StreamId, View, ViewId, ViewKind};
 use millstream_views::{Answer, AnswerSnapshot, MemoryStore, StateStore};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ use uuid::Uuid;
 use super::changes::{Change, Changes, Looked, Sources};
 use super::rate::Rate;
 use crate::read::reader_schema;
+use crate::stream::OpenStream;
+use crate::tables::{Following, Hold};
 use crate::{Error, Result};
 
 /// Bytes of changes kept for those who follow, unless the view says otherwise.
@@ -103,6 +105,18 @@ pub(crate) struct OpenView {
     pub(crate) closing: CancellationToken,
     /// The state of a stream's query, on a node that keeps nothing.
     in_memory: Arc<MemoryStore>,
+    /// The tables below, whose logs keep what it has not taken.
+    tables: Mutex<Vec<Followed>>,
+    /// Whether its next life begins with nothing.
+    anew: AtomicBool,
+}
+
+/// A table that keeps its changes for a view.
+#[derive(Debug)]
+struct Followed {
+    table: StreamId,
+    hold: Hold,
+    _following: Option<Following>,
 }
 
 impl OpenView {
@@ -123,7 +137,36 @@ impl OpenView {
             dropped: AtomicBool::new(false),
             closing,
             in_memory: Arc::default(),
+            tables: Mutex::default(),
+            anew: AtomicBool::new(false),
         }
+    }
+
+    /// Has tables keep their changes, and what goes with them, from now on.
+    pub(super) fn follow_tables(&self, tables: &[Arc<OpenStream>]) {
+        let followed = tables.iter().filter_map(|table| {
+            let hold = table.table()?.holds.hold();
+            Some(Followed { table: table.id(), hold, _following: Following::of(table) })
+        });
+        *self.tables.lock() = followed.collect();
+    }
+
+    /// Says from where it needs the logs of the tables that it reads; of others it needs nothing.
+    pub(super) fn needs_logs_from(&self, positions: &[(StreamId, Positions)]) {
+        for followed in self.tables.lock().iter().filter(|_| !positions.is_empty()) {
+            let own = positions.iter().filter(|(id, _)| *id == followed.table);
+            followed.hold.release_to(own.map(|(_, at)| at.get(0)).min().unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Says that what it has cannot be gone on with.
+    pub(super) fn begins_anew(&self) {
+        self.anew.store(true, Ordering::Release);
+    }
+
+    /// Whether it is to begin with nothing; asked once.
+    pub(super) fn take_begins_anew(&self) -> bool {
+        self.anew.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn id(&self) -> ViewId {
@@ -133,9 +176,14 @@ impl OpenView {
     /// The stream that it writes; `None` for a materialized view.
     pub(crate) fn stream(&self) -> Option<StreamId> {
         match self.definition.read().kind {
-            ViewKind::MaterializedView => None,
+            ViewKind::MaterializedView | ViewKind::PlainView => None,
             ViewKind::DerivedStream { stream } => Some(stream),
         }
+    }
+
+    /// Whether nothing is kept of it: its query stands for its name.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.definition.read().kind == ViewKind::PlainView
     }
 
     /// Where its state lies on a node that keeps nothing: what a stream has cannot be taken back as long as it lives.

@@ -6,11 +6,14 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Column, DEFAULT_SCHEMA, Dependency, ObjectId, ObjectName, View, ViewKind};
+use millstream_catalog::{
+    Column, DEFAULT_SCHEMA, Dependency, INGEST_TIME_COLUMN, ObjectId, ObjectName, View, ViewKind,
+};
 use millstream_views::{CompileOptions, Dataflow, InputKind, WatermarkSpec, tables_looked_up};
 
 use super::columns;
 use super::inline::over_streams;
+use super::plain::plain_views_of;
 use crate::admit::watermark_of;
 use crate::ddl;
 use crate::engine::Shared;
@@ -29,7 +32,8 @@ pub(crate) async fn plan_query(shared: &Shared, statement: &Statement, text: &st
     let plan = plan_statement(shared, statement, text, SameNames::Refused).await?;
     let shown = ColumnNames::of(statement, plan.schema().as_arrow()).put_on(plan.schema().inner());
     let columns = columns::of_schema(&shown)?;
-    let depends_on = dependencies(shared, &plan)?;
+    let mut depends_on = dependencies(shared, &plan)?;
+    depends_on.extend(plain_views_of(shared, statement));
     Ok(PlannedQuery { plan, columns, depends_on })
 }
 
@@ -74,6 +78,11 @@ fn refuse_taking_back(stream: &ObjectName, flow: &Dataflow) -> Result<()> {
 }
 
 impl PlannedQuery {
+    /// The plan that gives the columns in the forms in which they are kept.
+    pub(crate) fn conformed(self) -> Result<LogicalPlan> {
+        columns::conformed(self.plan, &self.columns)
+    }
+
     /// The dataflow of it.
     pub(crate) async fn dataflow(self, shared: &Shared) -> Result<Dataflow> {
         compile(shared, columns::conformed(self.plan, &self.columns)?, Form::default()).await
@@ -88,6 +97,7 @@ impl PlannedQuery {
 /// The dataflow of a planned query. What gives rows for good, to a stream, as closed windows or as what was looked up,
 /// reads streams alone: their positions outlive the process.
 async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataflow> {
+    refuse_times_of_tables(shared, &plan)?;
     let looked_up = tables_looked_up(&plan);
     check_looked_up(shared, &looked_up)?;
     let given = form.is_stream || form.closes || !looked_up.is_empty();
@@ -103,10 +113,33 @@ async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataf
     Ok(Dataflow::compile_with(plan, &state, &kind_of, options).await?)
 }
 
+/// Refuses what is not known of rows that go from a table: when they came.
+fn refuse_times_of_tables(shared: &Shared, plan: &LogicalPlan) -> Result<()> {
+    let is_table = |name: &ObjectName| shared.stream(name).is_ok_and(|stream| stream.table().is_some());
+    let Some(table) = tables(plan).iter().filter_map(object_name).find(is_table) else { return Ok(()) };
+    let mut named = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        named |= node.expressions().iter().any(|e| e.column_refs().iter().any(|c| c.name == INGEST_TIME_COLUMN));
+        Ok(if named { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    debug_assert!(visited.is_ok(), "looking does not fail");
+    if !named {
+        return Ok(());
+    }
+    Err(Error::rejected(
+        Code::Unsupported,
+        format!(
+            "{INGEST_TIME_COLUMN} cannot be read by a view over table {table}: when a row came is not kept in the \
+             changes that take it away; give the table a column of its own with DEFAULT now()"
+        ),
+    ))
+}
+
 /// Refuses to look up streams, which are no more at one time than all that came.
 fn check_looked_up(shared: &Shared, tables: &[Option<TableReference>]) -> Result<()> {
     let names = tables.iter().flatten().filter_map(object_name);
-    let Some(stream) = names.filter(|name| shared.view(name).is_none()).find(|name| shared.stream(name).is_ok()) else {
+    let is_stream = |name: &ObjectName| shared.stream(name).is_ok_and(|stream| stream.table().is_none());
+    let Some(stream) = names.filter(|name| shared.view(name).is_none()).find(is_stream) else {
         return Ok(());
     };
     Err(Error::rejected(
@@ -147,7 +180,8 @@ fn kind_of(shared: &Shared, table: &TableReference) -> Option<InputKind> {
         let kind = if view.grows() == Some(true) { InputKind::AppendOnly } else { InputKind::Changing };
         return Some(kind);
     }
-    shared.stream(&name).ok().map(|_| InputKind::AppendOnly)
+    let stream = shared.stream(&name).ok()?;
+    Some(if stream.table().is_some() { InputKind::Changing } else { InputKind::AppendOnly })
 }
 
 fn dependencies(shared: &Shared, plan: &LogicalPlan) -> Result<Vec<Dependency>> {

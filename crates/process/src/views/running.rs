@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::future::select_all;
 use futures::{FutureExt, StreamExt};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{OnError, Positions};
-use millstream_views::{Dataflow, Refused, WatermarkGauge, weighted};
+use millstream_store::StagedFile;
+use millstream_views::{Dataflow, Refused, WatermarkGauge, consolidate, weighted, weighted_schema};
 use tokio::sync::mpsc;
 
 use super::changes::Sources;
@@ -63,13 +65,15 @@ pub(super) struct Running {
     inputs: Vec<Input>,
     output: Output,
     kept: Option<Kept>,
+    /// What changed while several steps are to be seen as one.
+    gathered: Option<Vec<RecordBatch>>,
 }
 
 impl Running {
     /// A dataflow that has read nothing.
     pub(super) fn new(shared: &Arc<Shared>, flow: Dataflow, output: Output) -> Result<Self> {
         let inputs = open_inputs(shared, &flow)?;
-        let mut running = Self { shared: Arc::clone(shared), flow, inputs, output, kept: None };
+        let mut running = Self { shared: Arc::clone(shared), flow, inputs, output, kept: None, gathered: None };
         running.redefined();
         Ok(running)
     }
@@ -88,6 +92,9 @@ impl Running {
 
     /// Begins with another dataflow, in place of one that a restore left unusable.
     pub(super) fn begin_anew(&mut self, flow: Dataflow) -> Result<()> {
+        if let Some(kept) = &mut self.kept {
+            kept.checkpoints.begin_anew();
+        }
         self.inputs = open_inputs(&self.shared, &flow)?;
         self.flow = flow;
         if let (Some(kept), Some(view)) = (&self.kept, self.output.view()) {
@@ -121,6 +128,7 @@ impl Running {
     /// Reads the history of every input, before anybody sees the answer.
     pub(super) async fn build(&mut self) -> Outcome<()> {
         self.begin().await?;
+        self.begin_tables().await?;
         for i in 0..self.inputs.len() {
             if let Input::View(input) = &mut self.inputs[i] {
                 input.ready().await;
@@ -132,6 +140,93 @@ impl Running {
         self.catch_up().await
     }
 
+    /// Reads the rows that tables have, of those that are not read yet.
+    pub(super) async fn begin_tables(&mut self) -> Outcome<()> {
+        for i in self.looked_up_first() {
+            let Input::Table(input) = &self.inputs[i] else { continue };
+            if !input.is_new() {
+                continue;
+            }
+            let (rows, position) = input.begin(&self.shared).await?;
+            self.steps_over(i, rows, 1).await?;
+            self.inputs[i].taken_to(position);
+        }
+        Ok(())
+    }
+
+    /// Takes rows in, a step for some of them at a time.
+    async fn steps_over(&mut self, i: usize, mut rows: SendableRecordBatchStream, weight: i64) -> Outcome<()> {
+        let (mut waiting, mut count) = (Vec::new(), 0);
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|e| Error::from_datafusion(e, ""))?;
+            count += batch.num_rows();
+            waiting.push(weighted(&batch, weight)?);
+            if count >= STEP_ROWS {
+                let deltas = self.only(i, std::mem::take(&mut waiting));
+                count = 0;
+                self.step(deltas).await?;
+            }
+        }
+        let deltas = self.only(i, waiting);
+        self.step(deltas).await
+    }
+
+    /// Takes in a statement whose rows lie in files; others see all of it or nothing.
+    async fn read_files(&mut self, i: usize, come: &[StagedFile], gone: &[StagedFile], end: Positions) -> Outcome<()> {
+        let own = self.gather();
+        for (files, weight) in [(gone, -1), (come, 1)] {
+            let Input::Table(input) = &self.inputs[i] else { return Ok(()) };
+            if files.is_empty() {
+                continue;
+            }
+            let rows = match input.rows_of(&self.shared, files).await {
+                Ok(rows) => rows,
+                Err(error) => return Err(self.lost(crate::error::chain(&error))),
+            };
+            if let Err(failure) = self.steps_over(i, rows, weight).await {
+                // The files may be gone; the table has their rows.
+                return Err(self.lost(crate::error::chain(&failure.error)));
+            }
+        }
+        self.inputs[i].taken_to(end);
+        if own { self.give_gathered().await } else { Ok(()) }
+    }
+
+    /// Takes in what is not in the log, or says that it is not to be had.
+    async fn read_more(&mut self, i: usize, news: News) -> Outcome<()> {
+        match news {
+            News::Rows(rows) => {
+                let deltas = self.only(i, rows);
+                self.step(deltas).await
+            }
+            News::InHistory => self.read_history(i).await,
+            News::Files { come, gone, end } => self.read_files(i, &come, &gone, end).await,
+            News::Lost(reason) => Err(self.lost(reason)),
+        }
+    }
+
+    /// The failure of a view that has to begin anew.
+    fn lost(&self, reason: String) -> Failure {
+        if let Some(view) = self.output.view() {
+            view.begins_anew();
+        }
+        Error::rejected(Code::Busy, format!("{reason}; the view is built anew")).into()
+    }
+
+    /// From now on steps are seen together; false when they are already.
+    fn gather(&mut self) -> bool {
+        let begins = self.gathered.is_none();
+        self.gathered.get_or_insert_default();
+        begins
+    }
+
+    /// Shows what was gathered.
+    async fn give_gathered(&mut self) -> Outcome<()> {
+        let Some(deltas) = self.gathered.take() else { return Ok(()) };
+        let delta = consolidate(&weighted_schema(self.flow.schema()), &deltas)?;
+        self.give(delta).await
+    }
+
     /// Takes in what is there now, before anybody sees the answer.
     pub(super) async fn catch_up(&mut self) -> Outcome<()> {
         let ends = self.ends();
@@ -139,13 +234,8 @@ impl Running {
         for i in self.looked_up_first() {
             let end = &ends[i];
             while !self.inputs[i].has_read(end) {
-                match self.take(i)? {
-                    News::Rows(rows) => {
-                        let deltas = self.only(i, rows);
-                        self.step(deltas).await?;
-                    }
-                    News::InHistory => self.read_history(i).await?,
-                }
+                let news = self.take(i)?;
+                self.read_more(i, news).await?;
                 self.settle().await?;
                 self.save_if_due().await?;
             }
@@ -287,13 +377,8 @@ impl Running {
         for i in (0..self.inputs.len()).filter(|i| self.flow.inputs()[*i].looked_up).collect::<Vec<_>>() {
             let end = self.inputs[i].end();
             while !self.inputs[i].has_read(&end) {
-                match self.take(i)? {
-                    News::Rows(rows) => {
-                        let deltas = self.only(i, rows);
-                        self.step(deltas).await?;
-                    }
-                    News::InHistory => self.read_history(i).await?,
-                }
+                let news = self.take(i)?;
+                self.read_more(i, news).await?;
             }
         }
         Ok(())
@@ -301,21 +386,31 @@ impl Running {
 
     async fn advance_once(&mut self) -> Outcome<()> {
         self.advance_looked_up().await?;
-        let mut deltas = self.nothing();
-        let mut in_history = Vec::new();
+        let (mut deltas, mut later) = (self.nothing(), Vec::new());
         // What is looked up is taken last and whole: it came before the rows that were taken, or with them.
         for i in self.looked_up_first().into_iter().rev() {
-            let limit = if self.flow.inputs()[i].looked_up { usize::MAX } else { STEP_ROWS };
-            match self.take_up_to(i, limit)? {
-                News::Rows(rows) => deltas[i] = rows,
-                News::InHistory => in_history.insert(0, i),
+            let looked_up = self.flow.inputs()[i].looked_up;
+            let limit = if looked_up { usize::MAX } else { STEP_ROWS };
+            loop {
+                match self.take_up_to(i, limit)? {
+                    News::Rows(rows) => deltas[i] = rows,
+                    // The positions are behind rows that were taken and are not there yet.
+                    news if looked_up => {
+                        self.gather();
+                        self.read_more(i, news).await?;
+                        continue;
+                    }
+                    news => later.insert(0, (i, news)),
+                }
+                break;
             }
         }
-        if deltas.iter().any(|rows| !rows.is_empty()) || in_history.is_empty() {
+        if deltas.iter().any(|rows| !rows.is_empty()) || later.is_empty() {
             self.step(deltas).await?;
         }
-        for i in in_history {
-            self.read_history(i).await?;
+        self.give_gathered().await?;
+        for (i, news) in later {
+            self.read_more(i, news).await?;
         }
         Ok(())
     }
@@ -342,27 +437,49 @@ impl Running {
             kept.outbox.set_aside(output.refused);
             kept.outbox.set_aside(output.late);
         }
+        match &mut self.gathered {
+            Some(gathered) => {
+                gathered.push(output.delta);
+                Ok(())
+            }
+            None => self.give(output.delta).await,
+        }
+    }
+
+    /// Has a change of the answer go where it goes.
+    async fn give(&mut self, delta: RecordBatch) -> Outcome<()> {
         match &self.output {
             Output::View { shown: false, .. } | Output::Listener { shown: false, .. } => {
-                self.flow.answer().apply(&output.delta)?;
+                self.flow.answer().apply(&delta)?;
             }
-            Output::View { shown: true, .. } if self.closes_now(&output.delta) => {
+            Output::View { shown: true, .. } if self.closes_now(&delta) => {
                 let sources = self.sources();
                 if let Some(kept) = &mut self.kept {
-                    kept.outbox.close(output.delta, sources);
+                    kept.outbox.close(delta, sources);
                 }
             }
             Output::View { view, shown: true } => {
-                view.change(&output.delta, self.sources(), self.shared.options.clock.now_us())?;
+                view.change(&delta, self.sources(), self.shared.options.clock.now_us())?;
             }
-            Output::Listener { shown: true, .. } => self.tell(output.delta).await,
+            Output::Listener { shown: true, .. } => self.tell(delta).await,
             Output::Stream { .. } => {
                 if let Some(kept) = &mut self.kept {
-                    kept.outbox.add(&output.delta)?;
+                    kept.outbox.add(&delta)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Lets logs of tables forget what no restart asks for.
+    fn release_logs(&self) {
+        let Some(view) = self.output.view() else { return };
+        if let Some(saved) = self.kept.as_ref().and_then(|kept| kept.checkpoints.positions()) {
+            view.needs_logs_from(saved);
+            return;
+        }
+        let live: Vec<_> = self.inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect();
+        view.needs_logs_from(&live);
     }
 
     /// Whether a delta has closed windows, or comes behind such: they are shown when they are committed.
@@ -385,6 +502,7 @@ impl Running {
             }
         });
         self.report_size();
+        self.release_logs();
         Ok(())
     }
 
@@ -447,8 +565,12 @@ fn open_input(shared: &Shared, input: &millstream_views::ViewInput, gauge: Optio
     match shared.view(&name) {
         Some(below) => Ok(Input::view(below)),
         None => {
+            let (stream, schema) = (shared.stream(&name)?, Arc::clone(&input.schema));
+            if stream.table().is_some() {
+                return Ok(Input::table(stream, schema));
+            }
             let clock = Arc::clone(&shared.options.clock);
-            Ok(Input::stream(shared.stream(&name)?, Arc::clone(&input.schema), gauge.cloned(), clock))
+            Ok(Input::stream(stream, schema, gauge.cloned(), clock))
         }
     }
 }

@@ -5,6 +5,7 @@
 mod care;
 mod copies;
 mod derived;
+mod dml;
 mod faults;
 mod files;
 mod harness;
@@ -13,5 +14,6 @@ mod point_reads;
 mod queries;
 mod reads;
 mod streams;
+mod tables;
 mod views;
 mod watermarks;

@@ -96,6 +96,19 @@ async fn limits_and_projections_reach_both_parts() {
 }
 
 #[tokio::test]
+async fn rows_of_the_lake_without_a_partner_go_before_they_are_joined() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..1000).await;
+    node.tier().await;
+    let join = "SELECT count(*) FROM s JOIN (SELECT id FROM s WHERE id IN (3, 500, 997)) few ON s.id = few.id";
+    assert_eq!(node.number(join).await, 3);
+    let plan = node.ask(&format!("EXPLAIN ANALYZE {join}")).await.unwrap();
+    let sieve = plan.lines().find(|line| line.contains("SieveExec"));
+    assert!(sieve.is_some_and(|line| line.contains("output_rows=3,")), "{plan}");
+}
+
+#[tokio::test]
 async fn a_position_token_is_waited_for() {
     use millstream_process::{Outcome, RunOptions};
     let node = Node::start().await;

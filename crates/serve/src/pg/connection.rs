@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// Carries out a statement that the connection answers itself.
-    pub(super) fn control(&mut self, control: &Control) -> Result<(), WireError> {
+    pub(super) fn control(&mut self, control: &Control) -> Result<(), Failure> {
         let tag = match control {
             Control::Begin(tag) => self.begin(tag)?,
             Control::Commit => self.end_block(true)?,
@@ -155,10 +155,10 @@ impl Connection {
             Control::Savepoint => "SAVEPOINT",
             Control::Release => "RELEASE",
             Control::RollbackToSavepoint => {
+                self.check_undone()?;
                 if self.transaction == TransactionStatus::Error {
                     self.transaction = TransactionStatus::Transaction;
                 }
-                self.warn_of_changes()?;
                 "ROLLBACK"
             }
             Control::Deallocate(Some(name)) => {
@@ -178,7 +178,7 @@ impl Connection {
                 tag
             }
         };
-        self.complete(tag.to_owned())
+        Ok(self.complete(tag.to_owned())?)
     }
 
     fn begin(&mut self, tag: &'static str) -> Result<&'static str, WireError> {
@@ -191,29 +191,32 @@ impl Connection {
         Ok(tag)
     }
 
-    fn end_block(&mut self, commit: bool) -> Result<&'static str, WireError> {
+    /// Ends the open block. One that changed something is not rolled back: it has ended, and the client is told so.
+    fn end_block(&mut self, commit: bool) -> Result<&'static str, Failure> {
         let before = std::mem::replace(&mut self.transaction, TransactionStatus::Idle);
         let rolled_back = !commit || before == TransactionStatus::Error;
-        match before {
-            TransactionStatus::Idle => {
-                self.wire.send(report::warning("25P01", "there is no transaction in progress"))?;
-            }
-            _ if rolled_back => self.warn_of_changes()?,
-            _ => {}
+        self.end_cursors(rolled_back);
+        if before == TransactionStatus::Idle {
+            self.wire.send(report::warning("25P01", "there is no transaction in progress"))?;
+        } else if rolled_back {
+            let checked = self.check_undone();
+            self.changed_in_block = false;
+            checked?;
         }
         self.changed_in_block = false;
-        self.end_cursors(rolled_back);
         Ok(if rolled_back { "ROLLBACK" } else { "COMMIT" })
     }
 
-    fn warn_of_changes(&mut self) -> Result<(), WireError> {
+    /// Refuses to say that what was changed is undone.
+    fn check_undone(&self) -> Result<(), Report> {
         if !self.changed_in_block {
             return Ok(());
         }
-        self.wire.send(report::warning(
-            Code::Unsupported.sqlstate(),
-            "what this block changed stays changed: there is no rollback yet, each statement is durable when it answers",
-        ))
+        let message = "what this block changed stays changed: each statement is durable when it answers, and a \
+                       ROLLBACK undoes none";
+        let hint = "send what must be done together as one statement, such as MERGE or INSERT … ON CONFLICT; end \
+                    blocks that change something with COMMIT";
+        Err(Report::new(Code::Unsupported.sqlstate(), message).hinted(hint))
     }
 
     /// Ends a statement that returned no rows.
@@ -338,7 +341,7 @@ impl Sending {
     /// The command tag: `SELECT` counts the rows of the last round.
     pub(super) fn tag(&self) -> String {
         match self.tag {
-            "SELECT" => format!("SELECT {}", self.sent),
+            "SELECT" | "INSERT 0" | "UPDATE" | "DELETE" | "MERGE" => format!("{} {}", self.tag, self.sent),
             tag => tag.to_owned(),
         }
     }
@@ -350,7 +353,10 @@ pub(super) fn rows_of(
     outcome: Outcome,
 ) -> Result<Option<(RowStream, &'static str)>, WireError> {
     match outcome {
-        Outcome::Rows { rows, tag } => Ok(Some((rows, tag))),
+        Outcome::Rows { rows, tag } => {
+            connection.changed_in_block |= changes_something(tag);
+            Ok(Some((rows, tag)))
+        }
         Outcome::Done { tag, notices } => connection.done(tag, notices).map(|()| None),
         // Carried out before.
         Outcome::CopyIn(_) | Outcome::CopyOut { .. } => Ok(None),

@@ -1,8 +1,8 @@
 //! Owns the statements that concern the connection alone: transaction blocks and what the server keeps for it.
 //!
-//! There are no transactions yet: every statement stands for itself and is durable when it answers. Clients open blocks
-//! all the same, many without being asked, so the blocks' states are kept as PostgreSQL keeps them; a rollback that had
-//! something to undo warns that it did not.
+//! Every statement stands for itself and is durable when it answers. Clients open blocks all the same, many without being
+//! asked, so the blocks' states are kept as PostgreSQL keeps them; a rollback that has something to undo fails, since it
+//! does not.
 
 /// A statement that the connection answers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,8 @@ fn deallocated(text: &str) -> Option<String> {
 /// Whether a command tag tells of something that a rollback would undo.
 pub(super) fn changes_something(tag: &str) -> bool {
     let first = tag.split_whitespace().next().unwrap_or_default();
-    matches!(first, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "CREATE" | "ALTER" | "DROP" | "COMMENT" | "COPY")
+    let words = ["INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "CREATE", "ALTER", "DROP", "COMMENT", "COPY"];
+    words.contains(&first)
 }
 
 #[cfg(test)]

@@ -92,6 +92,9 @@ struct BinaryRows {
     formats: Vec<RowFormat>,
 }
 
+/// The values of a row as they were sent; `None` is NULL.
+type Fields = Vec<Option<Vec<u8>>>;
+
 impl BinaryRows {
     fn new(copy: &CopyIn) -> Self {
         let fields: Vec<Field> = copy.types.iter().map(|data_type| data_type.to_field("value", true)).collect();
@@ -142,7 +145,7 @@ impl BinaryRows {
     }
 
     /// The next row's values as text, and its bytes; `None` while it is not whole.
-    fn row(&mut self) -> Result<Option<(Vec<Option<Vec<u8>>>, usize)>, Report> {
+    fn row(&mut self) -> Result<Option<(Fields, usize)>, Report> {
         let mut rest = &self.held[..];
         let Ok(count) = rest.try_get_i16() else { return Ok(None) };
         if count == -1 {

@@ -20,6 +20,11 @@ impl Report {
         Self { sqlstate, message: message.into(), hint: None, position: None }
     }
 
+    /// The same failure with what to do about it.
+    pub(super) fn hinted(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     /// An error of a deeper room.
     pub(super) fn of(fault: &dyn Fault) -> Self {
         Self {

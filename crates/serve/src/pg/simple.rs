@@ -30,7 +30,7 @@ impl Connection {
     async fn run_text(&mut self, text: &str) -> Result<(), Failure> {
         if let Some(control) = Control::parse(text) {
             self.check_block(Some(&control))?;
-            return Ok(self.control(&control)?);
+            return self.control(&control);
         }
         if let Some(cursor) = CursorStatement::parse(text) {
             return self.run_cursor_text(text, &cursor).await;
@@ -73,7 +73,7 @@ impl Connection {
         let control = Control::parse(&statement.text);
         self.check_block(control.as_ref())?;
         if let Some(control) = control {
-            return Ok(self.control(&control)?);
+            return self.control(&control);
         }
         if let Some(cursor) = CursorStatement::parse(&statement.text) {
             return self.run_cursor_text(&statement.text, &cursor).await;

@@ -7,6 +7,7 @@ mod http;
 mod http_formats;
 mod live;
 mod pg;
+mod pg_changes;
 mod pg_copies;
 mod pg_cursors;
 mod pg_point_reads;

@@ -69,15 +69,16 @@ impl Compiler<'_> {
     /// The bounds of the event times among the columns that are read; `None` where late rows are taken in.
     fn times_of(&self, input: usize, projection: Option<&[usize]>) -> Result<Option<Times>> {
         let input_of = &self.inputs[input];
+        if self.options.emit_on_window_close && input_of.kind == super::InputKind::Changing && !input_of.looked_up {
+            return Err(Error::not_incremental(
+                format!("EMIT ON WINDOW CLOSE over {}", input_of.table),
+                "its rows come and go, so that no window is ever final; read a stream, and look up the other: JOIN … \
+                 FOR SYSTEM_TIME AS OF PROCTIME()",
+            ));
+        }
         let Some(spec) = input_of.watermark.as_ref().filter(|_| self.options.emit_on_window_close) else {
             return Ok(None);
         };
-        if input_of.kind == super::InputKind::Changing {
-            return Err(Error::not_incremental(
-                format!("EMIT ON WINDOW CLOSE over {}", input_of.table),
-                "it has a watermark, but its rows come and go, so that no window is ever final; read a stream",
-            ));
-        }
         let (column, _) = time_column(&input_of.table, &input_of.schema, spec)?;
         let bound = Bound::new(input, input_of.schema.field(column).data_type().clone());
         let place = match projection {

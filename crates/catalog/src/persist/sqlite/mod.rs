@@ -58,6 +58,11 @@ const MIGRATIONS: &[&str] = &[
         name TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE schemas (
+        name TEXT PRIMARY KEY
+    ) STRICT;
+",
 ];
 
 /// How long a statement waits for another process that holds the file, such as a backup.
@@ -130,8 +135,18 @@ impl Catalog for SqliteCatalog {
 
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
         let mut write = self.begin().await?;
-        write.objects().await?.check_new_stream(stream)?;
+        let announced = write.objects().await?.check_new_stream(stream)?;
+        if announced {
+            rows::forget::<Stream>(&mut *write.tx, &self.path, stream.id.0).await?;
+        }
         write.insert(stream).await?;
+        write.commit().await
+    }
+
+    async fn announce_stream(&self, stream: &Stream) -> Result<()> {
+        let mut write = self.begin().await?;
+        write.objects().await?.check_announced(stream)?;
+        write.announce(stream).await?;
         write.commit().await
     }
 
@@ -197,6 +212,24 @@ impl Catalog for SqliteCatalog {
         for id in removal.views {
             write.bury::<View>(id.0).await?;
         }
+        write.commit().await
+    }
+
+    async fn schemas(&self) -> Result<Vec<String>> {
+        rows::schemas(&self.pool, &self.path).await
+    }
+
+    async fn create_schema(&self, name: &str) -> Result<()> {
+        let mut write = self.begin().await?;
+        write.objects().await?.check_new_schema(name)?;
+        write.insert_schema(name).await?;
+        write.commit().await
+    }
+
+    async fn drop_schema(&self, name: &str) -> Result<()> {
+        let mut write = self.begin().await?;
+        write.objects().await?.check_dropped_schema(name)?;
+        write.delete_schema(name).await?;
         write.commit().await
     }
 

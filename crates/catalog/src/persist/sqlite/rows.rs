@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::persist::objects::{KnownStream, Objects};
-use crate::{Error, ObjectName, Result, Stream, StreamId, View};
+use crate::{Error, ObjectName, Result, Stream, StreamId, View, ViewKind};
 
 /// A definition that has a row.
 pub(super) trait Stored: Serialize + DeserializeOwned {
@@ -63,7 +63,12 @@ impl Stored for Stream {
 impl Stored for View {
     const KIND: &'static str = "view";
     const TABLE: &'static str = "views";
-    const FORMAT: i64 = 1;
+    const FORMAT: i64 = 2;
+
+    fn format(&self) -> i64 {
+        // Format 2 knows views of which nothing is kept.
+        if self.kind == ViewKind::PlainView { 2 } else { 1 }
+    }
 
     fn id(&self) -> Uuid {
         self.id.0
@@ -116,6 +121,13 @@ pub(super) async fn forget<T: Stored>(from: impl SqliteExecutor<'_>, path: &str,
     done.map(|_| ()).map_err(|e| storage(path, "written", e))
 }
 
+/// The schemas that were created, by name.
+pub(super) async fn schemas(from: impl SqliteExecutor<'_>, path: &str) -> Result<Vec<String>> {
+    let rows = sqlx::query("SELECT name FROM schemas ORDER BY name").fetch_all(from).await;
+    let rows = rows.map_err(|e| storage(path, "read", e))?;
+    rows.iter().map(|row| row.try_get("name").map_err(|e| storage(path, "read", e))).collect()
+}
+
 /// The columns `id`, `schema_name` and `name`.
 fn identity(row: &SqliteRow, path: &str) -> Result<(Uuid, ObjectName)> {
     let read = |e| storage(path, "read", e);
@@ -148,8 +160,10 @@ impl Write {
             streams.push(KnownStream { id: StreamId(id), kind, name, version });
         }
         let views = definitions(&mut *self.tx, &self.path).await?;
-        let pending = dropped::<Stream>(&mut *self.tx, &self.path).await?.into_iter().map(|(_, name)| name).collect();
-        Ok(Objects { streams, views, pending })
+        let pending = dropped::<Stream>(&mut *self.tx, &self.path).await?;
+        let pending = pending.into_iter().map(|(id, name)| (StreamId(id), name)).collect();
+        let schemas = schemas(&mut *self.tx, &self.path).await?;
+        Ok(Objects { streams, views, pending, schemas })
     }
 
     /// Adds a definition.
@@ -182,6 +196,32 @@ impl Write {
             }
             Err(e) => Err(storage(&self.path, "written", e)),
         }
+    }
+
+    /// Adds a schema.
+    pub(super) async fn insert_schema(&mut self, name: &str) -> Result<()> {
+        self.run("INSERT INTO schemas (name) VALUES (?)", name).await
+    }
+
+    /// Takes a schema away.
+    pub(super) async fn delete_schema(&mut self, name: &str) -> Result<()> {
+        self.run("DELETE FROM schemas WHERE name = ?", name).await
+    }
+
+    async fn run(&mut self, sql: &'static str, name: &str) -> Result<()> {
+        let done = sqlx::query(sql).bind(name).execute(&mut *self.tx).await;
+        done.map(|_| ()).map_err(|e| storage(&self.path, "written", e))
+    }
+
+    /// Lists a stream's name and identity among those whose files are to be removed.
+    pub(super) async fn announce(&mut self, stream: &Stream) -> Result<()> {
+        let done = sqlx::query("INSERT INTO dropped_streams (id, schema_name, name) VALUES (?, ?, ?)")
+            .bind(stream.id.0.simple().to_string())
+            .bind(stream.name.schema())
+            .bind(stream.name.name())
+            .execute(&mut *self.tx)
+            .await;
+        done.map(|_| ()).map_err(|e| storage(&self.path, "written", e))
     }
 
     /// Turns a definition into a tombstone.

@@ -162,7 +162,7 @@ async fn a_file_from_before_views_is_brought_up_to_date() {
     let again = SqliteCatalog::open(&path).await.unwrap();
     assert_eq!(again.views().await.unwrap(), [first]);
     let version: i64 = sqlx::query("PRAGMA user_version").fetch_one(&again.pool).await.unwrap().get(0);
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }
 
 #[tokio::test]

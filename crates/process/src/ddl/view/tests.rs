@@ -454,3 +454,56 @@ fn a_rendered_view_reads_well() {
     );
     assert_eq!((stream.columns.clone(), stream.options.partitions), (view.columns, 2));
 }
+
+#[test]
+fn a_plain_view_is_read_and_rendered_the_same() {
+    let sql = "CREATE VIEW ops.\"V\" (a COMMENT 'it''s', b)\nCOMMENT 'both'\nAS\nSELECT 1, 'as' AS x -- two\n  FROM t";
+    let Command::CreatePlainView { view, or_replace: false, if_not_exists: false } = one(sql) else {
+        panic!("not taken")
+    };
+    let columns = vec![Column::new("q", DataType::BigInt), Column::new("r", DataType::Text)];
+    let made = view.into_view(ViewId(Uuid::nil()), columns, inputs(), 5).unwrap();
+    assert_eq!(made.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((made.kind.word(), made.comment.as_deref()), ("view", Some("both")));
+    assert_eq!(render_create_plain_view(&made), sql);
+    assert!(matches!(
+        one("create or replace view v as select 1 as a"),
+        Command::CreatePlainView { or_replace: true, .. }
+    ));
+    let names = vec![name("a"), name("ops.b")];
+    assert_eq!(
+        one("drop view if exists a, ops.b cascade"),
+        Command::DropPlainView { names, if_exists: true, cascade: true }
+    );
+    assert_eq!(one("show views like 'x'"), Command::ShowPlainViews { like: Some("x".into()) });
+    assert_eq!(one("show create view v"), Command::ShowCreatePlainView { name: name("v") });
+    assert_eq!(one("comment on view v is null"), Command::CommentOnPlainView { name: name("v"), text: None });
+    for (sql, expected) in [
+        ("create temp view v as select 1", "feature_not_supported at 1: there are no temporary views"),
+        ("create recursive view v as select 1", "feature_not_supported at 1: write CREATE VIEW name AS WITH RECURSIVE"),
+        ("create view v with (a = 1) as select 1", "feature_not_supported at 15: a view keeps nothing"),
+        ("create view v as select $1", "invalid_definition at 25: a view's query takes no parameters"),
+        ("create view v", "syntax_error at 14: expected the columns' names, COMMENT, or AS and the query"),
+        ("alter view v rename to w", "feature_not_supported at 1: ALTER VIEW is not supported"),
+    ] {
+        let refused = refusal(sql);
+        assert!(refused.starts_with(expected), "{sql}: {refused}");
+    }
+}
+
+#[test]
+fn statements_about_schemas_are_read() {
+    let create = |if_not_exists| Command::CreateSchema { name: "ops".into(), if_not_exists };
+    assert_eq!(one("create schema ops"), create(false));
+    assert_eq!(one("CREATE SCHEMA IF NOT EXISTS Ops"), create(true));
+    let names = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(
+        one("drop schema if exists a, b cascade"),
+        Command::DropSchema { names, if_exists: true, cascade: true }
+    );
+    assert_eq!(one("show schemas"), Command::ShowSchemas { like: None });
+    assert!(
+        refusal("create schema a authorization me").starts_with("feature_not_supported at 17: there are no accounts")
+    );
+    assert!(refusal("alter schema a rename to b").starts_with("feature_not_supported at 1: a schema keeps its name"));
+}

@@ -1,0 +1,384 @@
+//! Owns the work of a change that needs queries: the table's turn, what the queries give, and the change that is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Schema};
+use datafusion::common::{Column, ParamValues, ScalarValue};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_plan::execute_stream;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use millstream_catalog::fault::Code;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::conflict::{Conflict, Keys, chosen, refuse_repeats};
+use super::insert::Source;
+use super::returning::Returning;
+use super::row_change::{RowChange, Shown, Step, Stepper};
+use super::run::inserted;
+use super::supplied::{MET_COLUMN, SuppliedRows};
+use super::target::Target;
+use super::{PlannedChange, What};
+use crate::engine::Shared;
+use crate::queries::QueryGuard;
+use crate::read::ReadPoint;
+use crate::sql::{cancelled, stopping_with};
+use crate::tables::{self, Applied, Change, Turn};
+use crate::{Error, Result, Rows, StreamHandle};
+
+/// What a change came to.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Rows that are affected.
+    pub(super) rows: u64,
+    /// What RETURNING gives.
+    pub(super) returned: Option<RecordBatch>,
+}
+
+/// It may still be stopped, and then nothing is changed.
+const COMPUTING: u8 = 0;
+/// It is made durable, or was.
+const COMMITTING: u8 = 1;
+/// It was stopped.
+const STOPPED: u8 = 2;
+
+/// A change with everything it needs to run.
+pub(super) struct Work {
+    shared: Arc<Shared>,
+    change: Arc<PlannedChange>,
+    text: String,
+    params: Vec<ScalarValue>,
+    pub(super) guard: QueryGuard,
+    phase: AtomicU8,
+    end: CancellationToken,
+}
+
+type Changes<'a> = BoxStream<'a, Result<Change>>;
+
+impl Work {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        change: Arc<PlannedChange>,
+        text: &str,
+        params: &[ScalarValue],
+        guard: QueryGuard,
+        end: CancellationToken,
+    ) -> Arc<Self> {
+        let (text, params) = (text.to_owned(), params.to_vec());
+        Arc::new(Self { shared, change, text, params, guard, phase: AtomicU8::new(COMPUTING), end })
+    }
+
+    /// Stops it if nothing was made durable yet; whether it did.
+    pub(super) fn stop(&self) -> bool {
+        self.phase.compare_exchange(COMPUTING, STOPPED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// From here on it cannot be stopped.
+    fn commit(&self) -> Result<()> {
+        match self.phase.compare_exchange(COMPUTING, COMMITTING, Ordering::AcqRel, Ordering::Acquire) {
+            Err(STOPPED) => Err(cancelled()),
+            _ if self.end.is_cancelled() => Err(cancelled()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does it.
+    pub(super) async fn go(self: Arc<Self>) -> Result<Done> {
+        let target = &self.change.target;
+        match &self.change.what {
+            What::Rows(change) => {
+                let turn = Turn::of(&self.shared, &target.open).await?;
+                self.change_rows(turn, change).await
+            }
+            What::Insert(insert) => match (&insert.source, &insert.conflict) {
+                (source, None) => self.insert(source).await,
+                (source, Some(conflict)) => {
+                    let turn = Turn::of(&self.shared, &target.open).await?;
+                    self.insert_beside(turn, source, conflict).await
+                }
+            },
+        }
+    }
+
+    async fn insert(&self, source: &Source) -> Result<Done> {
+        let queries = self.queries()?;
+        let rows = self.source(&queries, source).await?;
+        let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
+        let rows = rows.chain(last).boxed();
+        let applied = insert_rows(&self.shared, &self.change.target, rows, self.keeps()).await?;
+        self.done(&queries, applied.come, inserted(applied.kept)).await
+    }
+
+    fn keeps(&self) -> bool {
+        self.change.returning.is_some()
+    }
+
+    async fn change_rows(&self, turn: Turn, change: &RowChange) -> Result<Done> {
+        let queries = self.queries()?;
+        let target = &self.change.target;
+        let whole = turn.needs_old_content();
+        let reads = whole || self.keeps() || change.acts.iter().any(|act| act.comes.is_some());
+        let plan = if reads { change.plan.clone() } else { without_content(&change.plan, target)? };
+        let rows = queries.rows(&plan, vec![]).await?;
+        let mut stepper = Stepper::new(target, change, whole);
+        let steps = rows.map(move |batch| batch.and_then(|batch| stepper.steps(&batch)));
+        let steps = steps.map_ok(|steps| stream::iter(steps.into_iter().map(Ok))).try_flatten();
+        self.apply(turn, &queries, steps.boxed()).await
+    }
+
+    /// Hands the steps to the table as one change.
+    async fn apply(&self, turn: Turn, queries: &Queries<'_>, steps: BoxStream<'_, Result<Step>>) -> Result<Done> {
+        let keeps = self.keeps();
+        let shown: Mutex<Vec<Shown>> = Mutex::default();
+        let rows = AtomicU64::new(0);
+        let changes = steps.map_ok(|step| {
+            rows.fetch_add(step.rows, Ordering::Relaxed);
+            self.guard.add_rows(usize::try_from(step.rows).unwrap_or(usize::MAX));
+            if keeps {
+                shown.lock().push(step.shown);
+            }
+            step.change
+        });
+        let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
+        let changes: Changes<'_> = changes.chain(last).boxed();
+        let applied: Applied = turn.apply(changes, keeps).await?;
+        let mut kept = applied.kept.into_iter();
+        let shown = shown.into_inner().into_iter().map(|shown| {
+            let come = if shown.old.is_some() { None } else { kept.next() };
+            (shown, come)
+        });
+        let shown = shown.collect();
+        self.done(queries, rows.into_inner(), shown).await
+    }
+
+    async fn done(&self, queries: &Queries<'_>, rows: u64, shown: Vec<(Shown, Option<RecordBatch>)>) -> Result<Done> {
+        let returned = match &self.change.returning {
+            Some(returning) => Some(self.returned(queries, returning, shown).await?),
+            None => None,
+        };
+        Ok(Done { rows, returned })
+    }
+
+    async fn returned(
+        &self,
+        queries: &Queries<'_>,
+        returning: &Returning,
+        shown: Vec<(Shown, Option<RecordBatch>)>,
+    ) -> Result<RecordBatch> {
+        let rows = returning.shown(shown)?;
+        if returning.is_plain() {
+            let rows = rows.iter().filter_map(|rows| returning.at_once(rows)).collect::<Result<Vec<_>>>()?;
+            return returning.joined(&rows);
+        }
+        let mut result = Vec::new();
+        let mut batches = queries.rows(&returning.plan, rows).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let batch = returning.names.put_on_batch(batch);
+            result.push(batch.map_err(|e| Error::from_datafusion(e.into(), &self.text))?);
+        }
+        returning.joined(&result)
+    }
+
+    /// The rows of an INSERT.
+    async fn source<'a>(&'a self, queries: &Queries<'a>, source: &'a Source) -> Result<BoxStream<'a, Result<Rows>>> {
+        let target = &self.change.target;
+        match source {
+            Source::Values(values) => {
+                let mut computed = Vec::with_capacity(values.computed.len());
+                for plan in &values.computed {
+                    let mut rows = queries.rows(plan, vec![]).await?;
+                    while let Some(batch) = rows.try_next().await? {
+                        if batch.num_rows() > 0 {
+                            computed.push(batch);
+                        }
+                    }
+                }
+                let rows = values.rows(target, &self.params, &computed)?;
+                Ok(stream::once(async { Ok(rows) }).boxed())
+            }
+            Source::Query(query) => {
+                let rows = queries.rows(&query.plan, vec![]).await?;
+                Ok(rows.map(move |batch| batch.and_then(|batch| query.rows(target, &batch))).boxed())
+            }
+        }
+    }
+
+    /// Adds rows whose key is not there, and does with the others what ON CONFLICT says.
+    async fn insert_beside(&self, mut turn: Turn, source: &Source, conflict: &Conflict) -> Result<Done> {
+        let target = &self.change.target;
+        let queries = self.queries()?;
+        let mut rows = self.source(&queries, source).await?;
+        let mut keys = Keys::new(target)?;
+        let mut steps = Vec::new();
+        while let Some(rows) = rows.try_next().await? {
+            let mut rows = self.admitted(rows)?;
+            let first = keys.first(&rows)?;
+            match conflict {
+                Conflict::Nothing => rows = chosen(&rows, &first)?,
+                Conflict::Update(_) => refuse_repeats(target, &first)?,
+            }
+            let met = Int64Array::from(turn.rows_with_keys(&rows).await?);
+            let new: BooleanArray = (0..met.len()).map(|row| Some(met.is_null(row))).collect();
+            let come = chosen(&rows, &new)?;
+            if come.num_rows() > 0 {
+                steps.push(self.come(come));
+            }
+            if let (Conflict::Update(change), true) = (conflict, new.true_count() < new.len()) {
+                let mut stepper = Stepper::new(target, change, turn.needs_old_content());
+                let met_rows = self.met(&rows, &met, &new)?;
+                let mut changed = queries.rows(&within(&change.plan, &met)?, vec![met_rows]).await?;
+                while let Some(batch) = changed.try_next().await? {
+                    steps.extend(stepper.steps(&batch)?);
+                }
+            }
+        }
+        let steps = stream::iter(steps.into_iter().map(Ok)).boxed();
+        self.apply(turn, &queries, steps).await
+    }
+
+    /// The rows with their defaults, so that they have their keys.
+    fn admitted(&self, rows: Rows) -> Result<RecordBatch> {
+        let target = &self.change.target;
+        let definition = target.open.definition();
+        let admitted = definition.admission.admit(rows, self.shared.options.clock.now_us())?;
+        match admitted.rejected.into_iter().next() {
+            None => Ok(admitted.batch),
+            Some(row) => Err(refused(target, &row)),
+        }
+    }
+
+    fn come(&self, batch: RecordBatch) -> Step {
+        let rows = batch.num_rows() as u64;
+        let missing = vec![None; batch.num_columns()];
+        let shown = Shown { old: None, action: "INSERT", others: vec![] };
+        Step { change: Change { gone: None, come: Some(Rows { batch, missing }) }, shown, rows }
+    }
+
+    /// Rows that meet one that is there, with its number.
+    fn met(&self, rows: &RecordBatch, met: &Int64Array, new: &BooleanArray) -> Result<RecordBatch> {
+        let wrap = |e: arrow::error::ArrowError| Error::from_datafusion(e.into(), &self.text);
+        let own = self.change.target.schema.fields().iter().cloned();
+        let number = Arc::new(Field::new(MET_COLUMN, met.data_type().clone(), true));
+        let schema = Arc::new(Schema::new(own.chain(std::iter::once(number)).collect::<Vec<_>>()));
+        let columns = rows.columns().iter().cloned().chain(std::iter::once(Arc::new(met.clone()) as _));
+        let rows = RecordBatch::try_new(schema, columns.collect()).map_err(wrap)?;
+        chosen(&rows, &arrow::compute::not(new).map_err(wrap)?)
+    }
+
+    /// What queries of this statement run in: all of them see the same.
+    fn queries(&self) -> Result<Queries<'_>> {
+        let mut state = self.shared.context()?.state();
+        state.mark_start_execution();
+        state.config_mut().set_extension(Arc::new(ReadPoint::default()));
+        let base = state.runtime_env();
+        let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
+        let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
+        Ok(Queries { work: self, state, runtime })
+    }
+}
+
+/// Runs the queries of a statement.
+struct Queries<'a> {
+    work: &'a Work,
+    state: SessionState,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl<'a> Queries<'a> {
+    /// The rows of a query, with these rows supplied. They fail once the statement has been stopped.
+    async fn rows(&self, plan: &LogicalPlan, supplied: Vec<RecordBatch>) -> Result<BoxStream<'a, Result<RecordBatch>>> {
+        let work = self.work;
+        let wrap = move |e| Error::from_datafusion(e, &work.text);
+        let mut plan = plan.clone();
+        if !work.params.is_empty() {
+            plan = plan.with_param_values(ParamValues::from(work.params.clone())).map_err(wrap)?;
+        }
+        let mut state = self.state.clone();
+        state.config_mut().set_extension(Arc::new(SuppliedRows(supplied)));
+        let plan = state.create_physical_plan(&plan).await.map_err(wrap)?;
+        let plan = stopping_with(plan, &work.end).map_err(wrap)?;
+        let context = TaskContext::from(&state).with_runtime(Arc::clone(&self.runtime));
+        let rows: SendableRecordBatchStream = execute_stream(plan, Arc::new(context)).map_err(wrap)?;
+        let rows = rows.map_err(wrap).take_until(work.end.cancelled());
+        // A result that was cut short is none.
+        let cut = stream::once(async move { if work.end.is_cancelled() { Err(cancelled()) } else { Ok(None) } });
+        Ok(rows.map_ok(Some).chain(cut).try_filter_map(|rows| async { Ok(rows) }).boxed())
+    }
+}
+
+/// The query of rows that are met, over the files that may have them alone.
+fn within(plan: &LogicalPlan, met: &Int64Array) -> Result<LogicalPlan> {
+    let wrap = |e| Error::from_datafusion(e, "");
+    let (Some(first), Some(last)) = (arrow::compute::min(met), arrow::compute::max(met)) else {
+        return Ok(plan.clone());
+    };
+    let number = Expr::Column(Column::from(plan.schema().qualified_field(0)));
+    let filter = number.between(lit(first), lit(last));
+    LogicalPlanBuilder::from(plan.clone()).filter(filter).and_then(LogicalPlanBuilder::build).map_err(wrap)
+}
+
+/// The query of rows that go, of whose content nobody needs more than their key: no more is read.
+fn without_content(plan: &LogicalPlan, target: &Target) -> Result<LogicalPlan> {
+    let wrap = |e| Error::from_datafusion(e, "");
+    let (key, schema) = (target.key().unwrap_or_default(), plan.schema());
+    let mut exprs = Vec::with_capacity(schema.fields().len());
+    for i in 0..schema.fields().len() {
+        let (relation, field) = schema.qualified_field(i);
+        let needed = i == 0 || i > target.columns().len() || key.contains(&(i - 1));
+        exprs.push(match needed {
+            true => Expr::Column(Column::new(relation.cloned(), field.name())),
+            false => {
+                let null = ScalarValue::try_new_null(field.data_type()).map_err(wrap)?;
+                lit(null).alias_qualified(relation.cloned(), field.name())
+            }
+        });
+    }
+    LogicalPlanBuilder::from(plan.clone()).project(exprs).and_then(LogicalPlanBuilder::build).map_err(wrap)
+}
+
+/// Rows come into a table or a stream.
+pub(super) async fn insert_rows(
+    shared: &Arc<Shared>,
+    target: &Target,
+    mut rows: BoxStream<'_, Result<Rows>>,
+    keep: bool,
+) -> Result<Applied> {
+    if target.stream.table.is_some() {
+        return tables::insert(shared, &target.open, rows, keep).await;
+    }
+    let handle = StreamHandle::of(shared, &target.open)?;
+    let mut admitted = Vec::new();
+    while let Some(rows) = rows.try_next().await? {
+        let rows = handle.admit(rows)?;
+        if let Some(row) = rows.rejected.first() {
+            return Err(refused(target, row));
+        }
+        admitted.push(rows.batch);
+    }
+    let Some(first) = admitted.first() else { return Ok(Applied::default()) };
+    let batch = match admitted.len() {
+        1 => first.clone(),
+        _ => arrow::compute::concat_batches(&first.schema(), &admitted)
+            .map_err(|e| Error::rejected(Code::Internal, format!("rows of one statement differ: {e}")))?,
+    };
+    let receipt = handle.append(batch, vec![], None).await?;
+    Ok(Applied {
+        gone: 0,
+        come: receipt.accepted,
+        kept: if keep { admitted } else { vec![] },
+        duplicate: receipt.duplicate,
+    })
+}
+
+fn refused(target: &Target, row: &crate::RejectedRow) -> Error {
+    let stream = &target.stream;
+    Error::rejected(
+        row.code,
+        format!("a row of {} {}: {}; it is row {}", stream.kind(), stream.name, row.reason, row.row + 1),
+    )
+}
