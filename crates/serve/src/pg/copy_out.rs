@@ -24,19 +24,18 @@ impl Connection {
         let columns = i16::try_from(format.len()).map_err(|_| Report::new("54011", "there are too many columns"))?;
         let response = CopyOutResponse::new(i8::from(binary), columns, vec![i16::from(binary); format.len()]);
         self.wire.send(PgWireBackendMessage::CopyOutResponse(response))?;
-        let mut line = Vec::new();
-        if binary {
-            self.copy_data(BINARY_HEAD)?;
-        } else if options.dialect.header == Header::Yes {
+        // The binary form's head goes with the first row, as clients expect it.
+        let mut line = if binary { BINARY_HEAD.to_vec() } else { Vec::new() };
+        if !binary && options.dialect.header == Header::Yes {
             put_record(&options.dialect, format.names().map(|name| Some(name.as_bytes())), &mut line);
             self.copy_data(&line)?;
+            line.clear();
         }
         let mut row = RowText::default();
         let mut count = 0_u64;
         while let Some(batch) = self.wire.while_connected(rows.next()).await?.transpose()? {
             let values = format.columns(&batch).map_err(|e| Failure::Report(unwritable(&e)))?;
             for i in 0..batch.num_rows() {
-                line.clear();
                 if binary {
                     row.message.clear();
                     let put = format.put_row(&values, i, &mut row.cells, &mut row.message);
@@ -48,12 +47,14 @@ impl Connection {
                     put_record(&options.dialect, row.values(), &mut line);
                 }
                 self.copy_data(&line)?;
+                line.clear();
                 self.wire.flush_when_full().await?;
             }
             count += batch.num_rows() as u64;
         }
         if binary {
-            self.copy_data(&(-1_i16).to_be_bytes())?;
+            line.put_i16(-1);
+            self.copy_data(&line)?;
         }
         self.wire.send(PgWireBackendMessage::CopyDone(CopyDone::new()))?;
         Ok(self.complete(format!("COPY {count}"))?)
