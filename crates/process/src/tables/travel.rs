@@ -1,7 +1,7 @@
 //! Owns time travel: a table as it was at a version of its Delta table, or at a time.
 //!
 //! A version holds what was merged into the lake by then. A time between two versions is read from the earlier one and
-//! the log after it, as long as the log keeps those records (`retention`); else it is what the earlier version holds.
+//! the log after it, as long as the log has those records; else it is what the earlier version holds.
 
 use std::sync::Arc;
 
