@@ -198,8 +198,6 @@ fn statements_about_views_are_read() {
         panic!("not taken")
     };
     assert_eq!((view.name, view.replacement_for), (name("w"), Some(v())));
-    assert!(matches!(one("create view v as select 1"), Command::Sql(_)));
-    assert!(matches!(one("drop view v"), Command::Sql(_)));
     assert!(matches!(one("explain select 1"), Command::Sql(_)));
 }
 
