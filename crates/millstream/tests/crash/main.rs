@@ -11,6 +11,7 @@ mod derived;
 mod disk_full;
 mod lake;
 mod observers;
+mod tables;
 mod verify;
 mod views;
 mod writer;
@@ -49,6 +50,7 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
     let mut writers: Vec<Writer> = (0..KEYED_WRITERS).map(|id| Writer::new(id, WriterKind::Keyed, seed)).collect();
     writers.push(Writer::new(KEYED_WRITERS, WriterKind::Unkeyed, seed));
     let mut ddl = observers::DdlClient::default();
+    let mut table = tables::TableClient::new(seed);
     let mut round = 0;
     while rounds == 0 || round < rounds {
         let node = Node::start(setup.clone()).await;
@@ -57,17 +59,19 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
             create(&client).await;
             views::create(&client).await;
             derived::create(&client).await;
+            tables::create(&client).await;
         }
         let facts = verify::check(&client, &mut writers).await;
         views::check(&client).await;
         derived::check(&client).await;
+        table.check(&client).await;
         ddl.check(&client).await;
         verify::check_latest_retries(&client, &writers).await;
         // Most rounds are short, to die while starting up; some live to see files merged.
         let longest = if random.random_bool(0.2) { 2500 } else { 700 };
         let run_for = Duration::from_millis(random.random_range(20..longest));
         println!("round {round}: {facts}, started in {:?}, killed after {run_for:?}", node.started_in);
-        setup = disturb(node, &mut writers, &mut ddl, run_for).await;
+        setup = disturb(node, &mut writers, (&mut ddl, &mut table), run_for).await;
         if round % THOROUGH_EVERY == THOROUGH_EVERY - 1 {
             thorough(&setup, &mut writers, lake_dir).await;
         }
@@ -90,7 +94,12 @@ async fn create(client: &Client) {
 }
 
 /// Writes, reads and makes objects until the node is killed under them.
-async fn disturb(node: Node, writers: &mut Vec<Writer>, ddl: &mut observers::DdlClient, run_for: Duration) -> Setup {
+async fn disturb(
+    node: Node,
+    writers: &mut Vec<Writer>,
+    (ddl, table): (&mut observers::DdlClient, &mut tables::TableClient),
+    run_for: Duration,
+) -> Setup {
     let killed = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(observers::Acknowledged::of(writers));
     let mut tasks = tokio::task::JoinSet::new();
@@ -109,6 +118,14 @@ async fn disturb(node: Node, writers: &mut Vec<Writer>, ddl: &mut observers::Ddl
             ddl
         }
     });
+    let table_task = tokio::spawn({
+        let (client, killed, mut table) =
+            (node.client(), killed.clone(), std::mem::replace(table, tables::TableClient::new(0)));
+        async move {
+            table.run_until_broken(&client, &killed).await;
+            table
+        }
+    });
     tokio::time::sleep(run_for).await;
     killed.store(true, Ordering::SeqCst);
     let setup = node.kill9();
@@ -118,6 +135,7 @@ async fn disturb(node: Node, writers: &mut Vec<Writer>, ddl: &mut observers::Ddl
     writers.sort_by_key(|w| w.id);
     reader.await.expect("a reader met something it should not have");
     *ddl = ddl_task.await.expect("the DDL client met something it should not have");
+    *table = table_task.await.expect("the table's client met something it should not have");
     setup
 }
 

@@ -14,6 +14,7 @@ mod point_reads;
 mod queries;
 mod reads;
 mod streams;
+mod table_views;
 mod tables;
 mod views;
 mod watermarks;
