@@ -224,6 +224,10 @@ impl Running {
     async fn give_gathered(&mut self) -> Outcome<()> {
         let Some(deltas) = self.gathered.take() else { return Ok(()) };
         let delta = consolidate(&weighted_schema(self.flow.schema()), &deltas)?;
+        if self.output.view().is_none_or(|view| view.stream().is_none()) {
+            let given = deltas.iter().map(RecordBatch::num_rows).sum();
+            self.flow.gave_together(given, delta.num_rows());
+        }
         self.give(delta).await
     }
 

@@ -107,6 +107,12 @@ impl Dataflow {
         self.progress.withheld = rows as u64;
     }
 
+    /// Says that the answer is changed at once by what several steps gave: `together` rows in place of `given`, since
+    /// rows that came and went again are in neither.
+    pub fn gave_together(&mut self, given: usize, together: usize) {
+        self.progress.given = self.progress.given.saturating_sub(given as u64) + together as u64;
+    }
+
     /// Changes the answer of a restored checkpoint by what was withheld from it.
     pub fn apply_withheld(&mut self, delta: &RecordBatch) -> Result<()> {
         self.progress.given += delta.num_rows() as u64;
