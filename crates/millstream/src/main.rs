@@ -17,6 +17,11 @@ use clap::Parser;
 use args::{Args, Verb};
 use failure::{Failure, Result};
 
+/// Queries free and ask for megabytes at a time, which the system's allocator gives back to the kernel and gets again
+/// as pages to clear.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(code) => code,
