@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::action::{About, Action, Metadata, Protocol};
 use crate::clone::{cloned_files, is_marker};
+use crate::encode::Codec;
 use crate::evolve::{OWNER_KEY, SchemaChange, owner, plan_schema};
 use crate::history::History;
 use crate::layout::Layout;
@@ -36,6 +37,8 @@ pub struct LakeOptions {
     pub row_group_rows: usize,
     /// or at this many bytes, whichever comes first.
     pub row_group_bytes: usize,
+    /// How pages are compressed.
+    pub codec: Codec,
     /// Files larger than this go to the store in parts of this size; S3 takes no less than 5 MiB.
     pub part_bytes: usize,
     /// This many files of similar, small size are merged into one.
@@ -48,8 +51,9 @@ impl Default for LakeOptions {
     fn default() -> Self {
         Self {
             target_file_bytes: 192 << 20,
-            row_group_rows: 1 << 20,
-            row_group_bytes: 128 << 20,
+            row_group_rows: 256 << 10,
+            row_group_bytes: 64 << 20,
+            codec: Codec::Zstd,
             part_bytes: 8 << 20,
             compact_min_files: 8,
             checkpoint_every: 20,
@@ -68,14 +72,15 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// A lake on `store`, whose root is `url` (`file:///…` or `s3://bucket/prefix`).
+    /// A lake on `store`, compressed as suits the place, whose root is `url` (`file:///…` or `s3://bucket/prefix`).
     ///
     /// `store` is the whole file system or bucket, as [`crate::store_from_url`] gives it: the URL's path is a prefix
     /// in it.
     pub fn new(url: Url, store: Arc<dyn ObjectStore>) -> Self {
         let root = Path::from_url_path(url.path()).unwrap_or_default();
         let engine_url = engine_url(&url);
-        Self { url, root, store, engine_url, options: LakeOptions::default() }
+        let codec = if url.scheme() == "file" { Codec::Lz4 } else { Codec::Zstd };
+        Self { url, root, store, engine_url, options: LakeOptions { codec, ..LakeOptions::default() } }
     }
 
     /// The same lake with other sizes.

@@ -6,6 +6,7 @@
 mod action;
 mod change;
 mod clone;
+mod encode;
 mod error;
 mod evolve;
 pub mod fault_store;
@@ -30,6 +31,7 @@ mod write;
 mod zorder;
 
 pub use change::RowChanges;
+pub use encode::Codec;
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
 pub use layout::Layout;

@@ -72,6 +72,11 @@ impl Assignment {
         Ok(Self { column: column.name.clone(), to: column.data_type.clone(), arrow, way })
     }
 
+    /// Whether values stay as they are.
+    pub(super) fn is_same(&self) -> bool {
+        self.way == Way::Same
+    }
+
     /// The values as the column's type.
     pub(super) fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
         let failed = |e: ArrowError| Error::rejected(Code::Internal, format!("column {:?}: {e}", self.column));

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::row::{RowConverter, SortField};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, ConflictTarget, Expr, Ident, Join, JoinConstraint, JoinOperator, OnConflict, OnConflictAction,
 };
@@ -21,6 +22,7 @@ use super::supplied::{MET_COLUMN, SchemaForm};
 use super::target::{Target, refused};
 use super::update::in_from;
 use crate::sql::folded;
+use crate::tables::Met;
 use crate::{Error, Result};
 
 /// What is done with a row whose key is there.
@@ -29,7 +31,25 @@ pub(super) enum Conflict {
     /// It is left out.
     Nothing,
     /// The row that is there is changed.
-    Update(Box<RowChange>),
+    Update(Box<Update>),
+}
+
+/// How rows that are there are changed.
+#[derive(Debug)]
+pub(super) struct Update {
+    pub(super) change: RowChange,
+    /// Whether they become just what the statement's rows are: then nobody has to look at them.
+    pub(super) replaces: bool,
+}
+
+impl Conflict {
+    /// What becomes of a row whose key is there, where that takes no look at it.
+    pub(super) fn blind(&self) -> Option<Met> {
+        match self {
+            Conflict::Nothing => Some(Met::LeftOut),
+            Conflict::Update(update) => update.replaces.then_some(Met::Replaces),
+        }
+    }
 }
 
 /// Plans an ON CONFLICT; `None` where nothing can conflict.
@@ -59,11 +79,28 @@ pub(super) async fn plan(planner: &Planner<'_>, target: &Target, on: &OnConflict
     from.joins = vec![Join { relation: rows.relation, global: false, join_operator }];
     let query = Selection { with: None, items, from: vec![from], filter: update.selection.clone() }.query()?;
     let plan = planner.plan(query).await?;
-    let comes = Some(sets.resolve(target, &plan, first, &Becomes::Old)?);
+    let comes = sets.resolve(target, &plan, first, &Becomes::Old)?;
+    let replaces = update.selection.is_none() && replaces(target, &plan, &comes);
     let others = plan.schema().fields().len()..plan.schema().fields().len();
-    let acts = vec![Act { name: "UPDATE", goes: true, comes }];
+    let acts = vec![Act { name: "UPDATE", goes: true, comes: Some(comes) }];
     let change = RowChange { plan, acts, picked: None, repeats: Repeats::Never, others };
-    Ok(Some(Conflict::Update(Box::new(change))))
+    Ok(Some(Conflict::Update(Box::new(Update { change, replaces }))))
+}
+
+/// Whether each column becomes what the row has that met it: the key's are so already, and what is generated is so if
+/// all others are.
+fn replaces(target: &Target, plan: &LogicalPlan, comes: &[Becomes]) -> bool {
+    let LogicalPlan::Projection(projection) = plan else { return false };
+    let key = target.key().unwrap_or_default();
+    comes.iter().enumerate().all(|(column, becomes)| match becomes {
+        Becomes::Old => key.contains(&column),
+        Becomes::Default => target.is_generated(column),
+        Becomes::Computed { column: item, .. } => {
+            let item = projection.expr.get(*item).map(|item| item.clone().unalias());
+            matches!(item, Some(PlanExpr::Column(of)) if of.name == target.columns()[column].name
+                && of.relation.as_ref().is_some_and(|relation| relation.table() == "excluded"))
+        }
+    })
 }
 
 /// The only key that rows can meet by is the primary one.

@@ -225,8 +225,8 @@ impl PlannedChange {
                     Source::Values(values) => values.computed.iter().collect(),
                     Source::Query(rows) => vec![&rows.plan],
                 };
-                if let Some(Conflict::Update(change)) = &insert.conflict {
-                    plans.push(&change.plan);
+                if let Some(Conflict::Update(update)) = &insert.conflict {
+                    plans.push(&update.change.plan);
                 }
                 plans
             }

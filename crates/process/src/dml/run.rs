@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::insert::{Insert, Source};
 use super::returning::Returning;
 use super::row_change::Shown;
-use super::work::{Done, Work, insert_rows};
+use super::work::{Done, Work, insert_rows, upsert_rows};
 use super::{PlannedChange, What};
 use crate::sql::{cancelled, defect, expired, timed_out};
 use crate::{Error, Outcome, Result, RowStream, Session};
@@ -67,13 +67,20 @@ fn outcome(change: &PlannedChange, done: Done) -> Outcome {
 /// Rows that are at hand, added without a query and without a place among the running statements.
 async fn at_once(session: &Session, change: &PlannedChange, params: &[ScalarValue]) -> Result<Option<Done>> {
     let What::Insert(insert) = &change.what else { return Ok(None) };
-    let Insert { source: Source::Values(values), conflict: None } = insert.as_ref() else { return Ok(None) };
+    let Insert { source: Source::Values(values), conflict } = insert.as_ref() else { return Ok(None) };
     if !values.is_at_hand() || change.returning.as_ref().is_some_and(|returning| !returning.is_plain()) {
         return Ok(None);
     }
     let rows = values.rows(&change.target, params, &[])?;
     let keep = change.returning.is_some();
-    let applied = insert_rows(&session.shared, &change.target, stream::once(async { Ok(rows) }).boxed(), keep).await?;
+    let (shared, target) = (&session.shared, &change.target);
+    let applied = match conflict {
+        None => insert_rows(shared, target, stream::once(async { Ok(rows) }).boxed(), keep).await?,
+        Some(conflict) => match upsert_rows(shared, target, conflict, rows).await? {
+            Some(applied) => applied,
+            None => return Ok(None),
+        },
+    };
     session.shared.queries.count();
     let returned = match &change.returning {
         Some(returning) => {

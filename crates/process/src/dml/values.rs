@@ -122,6 +122,9 @@ impl Values {
         if constants.len() == cells.len() && cells.iter().all(|cell| matches!(cell, Cell::Constant(_))) {
             return Ok((Arc::clone(constants), missing));
         }
+        if let Some(values) = self.parameters_of(column, cells, params)? {
+            return Ok((values, missing));
+        }
         let mut parts: Vec<ArrayRef> = vec![Arc::clone(constants)];
         let mut places = Vec::with_capacity(cells.len());
         for cell in cells {
@@ -146,6 +149,24 @@ impl Values {
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let values = interleave(&parts, &places).map_err(|e| Error::from_datafusion(e.into(), ""))?;
         Ok((values, missing))
+    }
+
+    /// The values of a column of parameters alone that all have its type, which is what bulk statements have.
+    fn parameters_of(&self, column: &Column, cells: &[Cell], params: &[ScalarValue]) -> Result<Option<ArrayRef>> {
+        let arrow = column.data_type.to_arrow();
+        let mut values = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let Cell::Parameter(number) = cell else { return Ok(None) };
+            let declared = self.parameters.get(number).is_none_or(|declared| *declared == arrow);
+            match params.get(number - 1) {
+                Some(value) if declared && value.data_type() == arrow => values.push(value.clone()),
+                _ => return Ok(None),
+            }
+        }
+        if values.is_empty() || !Assignment::new(column, &arrow, Given::Untyped)?.is_same() {
+            return Ok(None);
+        }
+        ScalarValue::iter_to_array(values).map(Some).map_err(|e| Error::from_datafusion(e, ""))
     }
 
     fn parameter(&self, column: &Column, number: usize, params: &[ScalarValue]) -> Result<ArrayRef> {

@@ -28,7 +28,8 @@ use crate::engine::Shared;
 use crate::queries::QueryGuard;
 use crate::read::ReadPoint;
 use crate::sql::{cancelled, stopping_with};
-use crate::tables::{self, Applied, Change, Turn};
+use crate::stream::Definition;
+use crate::tables::{self, Applied, Change, Turn, Upsert};
 use crate::{Error, Result, Rows, StreamHandle};
 
 /// What a change came to.
@@ -216,19 +217,16 @@ impl Work {
         let mut keys = Keys::new(target)?;
         let mut steps = Vec::new();
         while let Some(rows) = rows.try_next().await? {
-            let mut rows = self.admitted(rows)?;
-            let first = keys.first(&rows)?;
-            match conflict {
-                Conflict::Nothing => rows = chosen(&rows, &first)?,
-                Conflict::Update(_) => refuse_repeats(target, &first)?,
-            }
+            let rows = admitted(&self.shared, target, &target.open.definition(), rows)?;
+            let rows = kept_of_repeats(target, conflict, &mut keys, rows)?;
             let met = Int64Array::from(turn.rows_with_keys(&rows).await?);
             let new: BooleanArray = (0..met.len()).map(|row| Some(met.is_null(row))).collect();
             let come = chosen(&rows, &new)?;
             if come.num_rows() > 0 {
                 steps.push(self.come(come));
             }
-            if let (Conflict::Update(change), true) = (conflict, new.true_count() < new.len()) {
+            if let (Conflict::Update(update), true) = (conflict, new.true_count() < new.len()) {
+                let change = &update.change;
                 let mut stepper = Stepper::new(target, change, turn.needs_old_content());
                 let met_rows = self.met(&rows, &met, &new)?;
                 let mut changed = queries.rows(&within(&change.plan, &met)?, vec![met_rows]).await?;
@@ -239,17 +237,6 @@ impl Work {
         }
         let steps = stream::iter(steps.into_iter().map(Ok)).boxed();
         self.apply(turn, &queries, steps).await
-    }
-
-    /// The rows with their defaults, so that they have their keys.
-    fn admitted(&self, rows: Rows) -> Result<RecordBatch> {
-        let target = &self.change.target;
-        let definition = target.open.definition();
-        let admitted = definition.admission.admit(rows, self.shared.options.clock.now_us())?;
-        match admitted.rejected.into_iter().next() {
-            None => Ok(admitted.batch),
-            Some(row) => Err(refused(target, &row)),
-        }
     }
 
     fn come(&self, batch: RecordBatch) -> Step {
@@ -339,6 +326,40 @@ fn without_content(plan: &LogicalPlan, target: &Target) -> Result<LogicalPlan> {
         });
     }
     LogicalPlanBuilder::from(plan.clone()).project(exprs).and_then(LogicalPlanBuilder::build).map_err(wrap)
+}
+
+/// Rows that are at hand come, and take the places of those that have their keys, or are left out. `None` where this
+/// takes a query.
+pub(super) async fn upsert_rows(
+    shared: &Arc<Shared>,
+    target: &Target,
+    conflict: &Conflict,
+    rows: Rows,
+) -> Result<Option<Applied>> {
+    let Some(met) = conflict.blind() else { return Ok(None) };
+    let definition = target.open.definition();
+    let rows = admitted(shared, target, &definition, rows)?;
+    let rows = kept_of_repeats(target, conflict, &mut Keys::new(target)?, rows)?;
+    tables::upsert(shared, &target.open, Upsert { rows, met, definition }).await
+}
+
+/// The rows with their defaults, so that they have their keys.
+fn admitted(shared: &Shared, target: &Target, definition: &Definition, rows: Rows) -> Result<RecordBatch> {
+    let given = rows.batch.clone();
+    let admitted = definition.admission.admit(rows, shared.options.clock.now_us())?;
+    match admitted.rejected.first() {
+        None => Ok(admitted.batch),
+        Some(row) => Err(tables::refused_row(&target.stream, &given, row, 0)),
+    }
+}
+
+/// Of rows with one key, the first may come, or none where one would take the other's place.
+fn kept_of_repeats(target: &Target, conflict: &Conflict, keys: &mut Keys, rows: RecordBatch) -> Result<RecordBatch> {
+    let first = keys.first(&rows)?;
+    match conflict {
+        Conflict::Nothing => chosen(&rows, &first),
+        Conflict::Update(_) => refuse_repeats(target, &first).map(|()| rows),
+    }
 }
 
 /// Rows come into a table or a stream.

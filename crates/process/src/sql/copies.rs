@@ -35,7 +35,7 @@ pub(super) async fn to(session: &Session, copy: &CopyTo, text: &str) -> Result<O
     state.mark_start_execution();
     state.config_mut().set_extension(Arc::new(ReadPoint::default()));
     let timeout = session.settings.lock().timeout();
-    let query = Query { sql: text.to_owned(), plan, names, state, timeout, guard };
+    let query = Query { sql: text.to_owned(), plan, prepared: None, names, state, timeout, guard };
     let rows = RowStream::start(&shared.workers, query).await?;
     match &copy.file {
         Some(file) => {

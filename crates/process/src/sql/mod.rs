@@ -8,6 +8,7 @@ mod copies;
 mod duplicates;
 mod hidden;
 mod history;
+mod optimized;
 mod pauses;
 mod plain_views;
 mod plans;

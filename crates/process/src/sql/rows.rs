@@ -19,9 +19,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::QueryWorkers;
 use super::column_names::ColumnNames;
 use super::stopping::stopping_with;
+use super::{Prepared, QueryWorkers};
 use crate::files::{CopyIn, CopyOptions};
 use crate::queries::QueryGuard;
 use crate::{Error, Result, files};
@@ -126,6 +126,8 @@ impl Stream for RowStream {
 pub(crate) struct Query {
     pub(crate) sql: String,
     pub(crate) plan: LogicalPlan,
+    /// The statement that the plan is of, if it is just as it was prepared.
+    pub(crate) prepared: Option<Prepared>,
     pub(crate) names: ColumnNames,
     pub(crate) state: SessionState,
     pub(crate) timeout: Option<Duration>,
@@ -160,7 +162,12 @@ impl Query {
 
     async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>, end: &CancellationToken) -> Result<()> {
         let wrap = |e| Error::from_datafusion(e, &self.sql);
-        let plan = self.state.create_physical_plan(&self.plan).await.map_err(wrap)?;
+        let optimized = match self.prepared.as_ref().and_then(Prepared::planned) {
+            Some(query) => query.optimized.get(&query.plan, &self.state),
+            None => self.state.optimize(&self.plan),
+        };
+        let planner = self.state.query_planner();
+        let plan = planner.create_physical_plan(&optimized.map_err(wrap)?, &self.state).await.map_err(wrap)?;
         let plan = stopping_with(plan, end).map_err(wrap)?;
         let base = self.state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));

@@ -239,10 +239,11 @@ impl Session {
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
-        let names = prepared.names().clone();
-        let query = Query { sql: text.clone(), plan, names, state, timeout, guard };
+        let (names, tag) = (prepared.names().clone(), prepared.tag());
+        let prepared = (expected == 0).then(|| prepared.clone());
+        let query = Query { sql: text.clone(), plan, prepared, names, state, timeout, guard };
         let rows = RowStream::start(&self.shared.workers, query).await?;
-        Ok(Outcome::Rows { rows, tag: prepared.tag() })
+        Ok(Outcome::Rows { rows, tag })
     }
 
     /// Starts a plan that a statement of another kind is made of.
@@ -253,7 +254,7 @@ impl Session {
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
         let (sql, names, timeout) = (text.to_owned(), ColumnNames::default(), self.timeout());
-        RowStream::start(&self.shared.workers, Query { sql, plan, names, state, timeout, guard }).await
+        RowStream::start(&self.shared.workers, Query { sql, plan, prepared: None, names, state, timeout, guard }).await
     }
 
     /// The rows of a point read; `None` where it has to be run by its plan. One that takes no time takes no place among

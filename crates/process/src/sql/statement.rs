@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use millstream_catalog::fault::Code;
 
 use super::column_names::ColumnNames;
+use super::optimized::OptimizedCell;
 use super::point_read::PointReadCell;
 use crate::ddl::{Command, ParsedStatement};
 use crate::dml::PlannedChange;
@@ -55,6 +56,8 @@ pub(crate) struct PlannedQuery {
     pub(crate) generation: u64,
     /// How it is run without the plan, if it can be.
     pub(crate) point_read: PointReadCell,
+    /// The plan as the optimizer leaves it.
+    pub(crate) optimized: OptimizedCell,
 }
 
 impl Prepared {
@@ -68,7 +71,12 @@ impl Prepared {
     ) -> Result<Self> {
         let parameters = parameters(&[&plan], BTreeMap::new())?;
         let schema = names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())));
-        let query = Some(PlannedQuery { plan, generation, point_read: PointReadCell::default() });
+        let query = Some(PlannedQuery {
+            plan,
+            generation,
+            point_read: PointReadCell::default(),
+            optimized: OptimizedCell::default(),
+        });
         let schema = Some(schema);
         Ok(Self { inner: Arc::new(Inner { statement, query, change: None, tag, parameters, schema, names }) })
     }

@@ -94,7 +94,7 @@ impl<'a> Gatherer<'a> {
         let given = rows.batch.clone();
         let admitted = self.definition.admission.admit(rows, self.shared.options.clock.now_us())?;
         if let Some(rejected) = admitted.rejected.first() {
-            return Err(refused(&self.definition.stream, &given, rejected, self.rows_seen));
+            return Err(refused_row(&self.definition.stream, &given, rejected, self.rows_seen));
         }
         self.rows_seen += given.num_rows() as u64;
         let rows = admitted.batch;
@@ -150,6 +150,24 @@ impl<'a> Gatherer<'a> {
 }
 
 impl Gathered {
+    /// Rows go: their keys' columns and numbers. How many of them were not said to go before.
+    pub(super) fn goes(&mut self, rows: RecordBatch, keys: Vec<Print>, numbers: Vec<i64>) -> u64 {
+        let before = self.gone_numbers.len();
+        self.gone_numbers.extend(numbers.iter().map(|number| *number as u64));
+        let gone = self.gone_numbers.len() - before;
+        self.applied.gone += gone;
+        self.gone_keys.push((keys, numbers));
+        self.gone.push(rows);
+        gone
+    }
+
+    /// Rows come that were admitted, numbered from `first`.
+    pub(super) fn comes(&mut self, rows: RecordBatch, keys: Vec<Print>, first: i64) {
+        self.applied.come += rows.num_rows() as u64;
+        self.come_keys.push((keys, first));
+        self.come.push((rows, first));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.applied.gone == 0 && self.applied.come == 0
     }
@@ -256,8 +274,8 @@ fn content_bytes(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(bytes).sum()
 }
 
-/// The refusal of a statement for a row of it.
-fn refused(table: &Stream, given: &RecordBatch, rejected: &RejectedRow, before: u64) -> Error {
+/// The refusal of a statement for a row of it; `before` rows of the statement were looked at before these.
+pub(crate) fn refused_row(table: &Stream, given: &RecordBatch, rejected: &RejectedRow, before: u64) -> Error {
     let row = given.columns().iter().map(|column| {
         arrow::util::display::array_value_to_string(column, rejected.row).unwrap_or_else(|_| "?".to_owned())
     });

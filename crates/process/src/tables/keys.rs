@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use millstream_catalog::fault::Code;
@@ -51,7 +51,13 @@ impl KeyPrints {
         Ok(encoded.iter().map(|row| [1, 2].map(|seed| XxHash64::oneshot(seed, row.as_ref()))).collect())
     }
 
-    fn columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    /// The key's columns.
+    pub(super) fn fields(&self) -> &Fields {
+        self.schema.fields()
+    }
+
+    /// The values of the key's columns, of the table's types.
+    pub(super) fn columns(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         let column = |field: &Arc<arrow::datatypes::Field>| {
             let column = rows.column_by_name(field.name()).ok_or_else(|| {
                 Error::rejected(Code::Internal, format!("rows came without key column {:?}", field.name()))

@@ -28,13 +28,16 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod travel;
+mod upsert;
 mod write;
 
 pub(crate) use changelog::{changed_rows, changelog_schema, names_files};
+pub(crate) use gather::refused_row;
 pub(crate) use holds::{Hold, trimmed_to};
 pub(crate) use merge::{merge_down, patience};
 pub(crate) use source::TableSource;
 pub(crate) use staged::FilesOfChange;
 pub(crate) use state::{Following, TableSnapshot, TableState};
 pub(crate) use travel::AsOf;
+pub(crate) use upsert::{Met, Upsert, upsert};
 pub(crate) use write::{Applied, Change, Turn, insert, insert_keyed};

@@ -1,5 +1,6 @@
 //! Owns what a table has beyond a stream: its hot tier, the next row number, the right to change it, its key's index.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::holds::Holds;
 use super::hot::Hot;
 use super::keys::KeyIndex;
+use super::upsert::Waiting;
 use crate::background::open_table;
 use crate::engine::Shared;
 use crate::read::{BatchAdapter, reader_schema};
@@ -32,6 +34,8 @@ pub(crate) struct TableState {
     pub(super) gate: Arc<tokio::sync::RwLock<()>>,
     /// Where each primary key is; `None` until it is needed, and after a write that failed.
     pub(super) keys: Mutex<Option<KeyIndex>>,
+    /// Upserts that wait for the table's turn, in the order in which they came.
+    pub(super) upserts: Mutex<VecDeque<Waiting>>,
     /// How many views need the old content of rows that go.
     followers: AtomicU64,
     /// How far each of them needs the log.

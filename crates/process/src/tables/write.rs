@@ -62,6 +62,11 @@ impl Turn {
         Ok(Turn { shared: Arc::clone(shared), table: Arc::clone(table), gate })
     }
 
+    /// What it is made of.
+    pub(super) fn into_parts(self) -> (Arc<Shared>, Arc<OpenStream>, OwnedRwLockWriteGuard<()>) {
+        (self.shared, self.table, self.gate)
+    }
+
     /// Whether rows that go must come with all of their old content: else the key's columns do.
     pub(crate) fn needs_old_content(&self) -> bool {
         self.table.table().is_some_and(TableState::is_followed)
@@ -156,13 +161,18 @@ async fn indexed_gate(
 }
 
 /// How a statement holds the table while its rows become durable.
-enum Gate {
+pub(super) enum Gate {
     Alone { _gate: OwnedRwLockWriteGuard<()> },
     Together { _gate: OwnedRwLockReadGuard<()> },
 }
 
 /// Appends what was gathered. It goes on when its caller is gone, so that the index always tells what the log says.
-async fn commit(table: Arc<OpenStream>, gathered: Gathered, gate: Gate, key: Option<Key>) -> Result<Applied> {
+pub(super) async fn commit(
+    table: Arc<OpenStream>,
+    gathered: Gathered,
+    gate: Gate,
+    key: Option<Key>,
+) -> Result<Applied> {
     if gathered.is_empty() {
         return Ok(gathered.into_applied());
     }
@@ -198,7 +208,7 @@ async fn append(table: &OpenStream, gathered: &Gathered, key: Option<Key>) -> Re
     Ok(appended.duplicate)
 }
 
-fn state_of(table: &OpenStream) -> Result<&TableState> {
+pub(super) fn state_of(table: &OpenStream) -> Result<&TableState> {
     table.table().ok_or_else(|| Error::Rejected {
         code: Code::WrongObjectType,
         message: format!("{} is a stream: its rows only come, they are not changed", table.name()),

@@ -248,3 +248,47 @@ async fn a_statement_that_runs_too_long_changes_nothing_and_lets_go_of_the_table
     assert_eq!(node.number("SELECT sum(n) FROM t").await, 10_002);
     node.engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upserts_side_by_side_leave_one_row_for_each_key() {
+    let node = Node::start().await;
+    node.ask("CREATE TABLE t (id int PRIMARY KEY, writer int, n int CHECK (n < 1000))").await.unwrap();
+    let write = |writer: i64| {
+        let session = node.engine.session();
+        tokio::spawn(async move {
+            let mut random = StdRng::seed_from_u64(writer as u64);
+            for n in 0..25 {
+                let keys: BTreeSet<i64> = ids(&mut random, 40).into_iter().collect();
+                let rows: Vec<String> = keys.iter().map(|id| format!("({id}, {writer}, {n})")).collect();
+                let act = match n % 5 {
+                    0 => "NOTHING",
+                    _ => "UPDATE SET n = excluded.n, writer = excluded.writer",
+                };
+                let sql = format!("INSERT INTO t VALUES {} ON CONFLICT (id) DO {act}", rows.join(", "));
+                let outcome = session.execute(&sql).await.unwrap();
+                let Outcome::Done { tag, .. } = outcome else { panic!("{sql} gave rows") };
+                let count: usize = tag.rsplit(' ').next().unwrap().parse().unwrap();
+                assert!(if n % 5 == 0 { count <= rows.len() } else { count == rows.len() }, "{tag}: {sql}");
+                let refused = format!("INSERT INTO t VALUES (7, 0, 5000) ON CONFLICT (id) DO {act}");
+                assert!(session.execute(&refused).await.unwrap_err().to_string().contains("5000"), "{refused}");
+            }
+        })
+    };
+    let first: Vec<_> = (0..8).map(write).collect();
+    // From here on what goes must be told with what it held.
+    node.ask("CREATE MATERIALIZED VIEW v AS SELECT writer, count(*) AS rows, sum(n) AS n FROM t GROUP BY writer")
+        .await
+        .unwrap();
+    for client in first.into_iter().chain((8..12).map(write)) {
+        client.await.unwrap();
+    }
+    node.ask("FLUSH").await.unwrap();
+    let query = "SELECT writer, count(*) AS rows, sum(n) AS n FROM t GROUP BY writer ORDER BY writer";
+    let by_query = node.ask(query).await.unwrap();
+    assert_eq!(node.ask("SELECT writer, rows, n FROM v ORDER BY writer").await.unwrap(), by_query);
+    assert_eq!(node.number("SELECT count(*) - count(DISTINCT id) FROM t").await, 0);
+    assert_eq!(node.number("SELECT count(*) FROM t").await, 40, "{by_query}");
+    let node = node.restart().await;
+    assert_eq!(node.ask(query).await.unwrap(), by_query);
+    node.engine.shutdown().await;
+}

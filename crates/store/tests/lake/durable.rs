@@ -50,7 +50,7 @@ async fn an_append_syncs_data_before_the_commit_and_every_folder_on_the_way() {
     seen.lock().clear();
     append_to(&table, &at([100])).await;
     let seen = seen.lock();
-    let data = position(&seen, file_like(".zstd.parquet"));
+    let data = position(&seen, file_like(".parquet"));
     let commit = position(&seen, file_like("00000000000000000001.json"));
     let table_folder = position(&seen, folder(base.join("lake/public/events")));
     let log_folder = position(&seen, folder(base.join("lake/public/events/_delta_log")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use millstream_catalog::{Column, DataType, Positions};
 use millstream_store::fault_store::{Failure, FaultStore};
-use millstream_store::{Lake, LakeOptions, LakeTable, Result};
+use millstream_store::{Codec, Lake, LakeOptions, LakeTable, Result};
 use object_store::ObjectStore;
 
 use crate::fixture::*;
@@ -23,6 +23,7 @@ fn lake(store: Arc<dyn ObjectStore>) -> Lake {
         target_file_bytes: 1 << 20,
         row_group_rows: 8,
         row_group_bytes: 1 << 20,
+        codec: Codec::Lz4,
         part_bytes: 1 << 10,
     })
 }

@@ -38,7 +38,7 @@ async fn a_count_reads_no_file() {
 async fn files_that_cannot_match_are_not_in_the_plan() {
     let table = table().await;
     let one = text(&plan(&table, "SELECT id FROM t WHERE _offset BETWEEN 120 AND 130").await);
-    assert_eq!(one.matches(".zstd.parquet").count(), 1, "{one}");
+    assert_eq!(one.matches(".parquet").count(), 1, "{one}");
     assert!(one.contains("predicate="), "the row groups get the filter too: {one}");
     let none = text(&plan(&table, "SELECT id FROM t WHERE _offset > 1000").await);
     assert!(none.contains("EmptyExec"), "{none}");
@@ -55,7 +55,7 @@ async fn projections_and_limits_reach_the_scan() {
     let table = table().await;
     let plan = text(&plan(&table, "SELECT id FROM t LIMIT 3").await);
     assert!(plan.contains("projection=[id]") && plan.contains("limit=3"), "{plan}");
-    assert_eq!(plan.matches(".zstd.parquet").count(), 1, "one file has enough rows: {plan}");
+    assert_eq!(plan.matches(".parquet").count(), 1, "one file has enough rows: {plan}");
     let rows: usize = query(&table, "SELECT id FROM t LIMIT 3").await.iter().map(RecordBatch::num_rows).sum();
     assert_eq!(rows, 3);
 }
