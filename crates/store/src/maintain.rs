@@ -256,6 +256,9 @@ fn data_file(location: &Path, folder: &Path) -> Option<String> {
     (!hidden && path.ends_with(".parquet")).then_some(path)
 }
 
+/// Files below this size are all of like size: to write their rows again costs nothing to speak of.
+const ALL_ALIKE: u64 = 64 << 10;
+
 /// Groups of small files to merge, in the order of their rows. Files merge with files of like size, so that a row is
 /// rewritten a few times at most.
 fn plan_merges(state: &TableState, options: &LakeOptions) -> Vec<Vec<Arc<FileEntry>>> {
@@ -265,7 +268,7 @@ fn plan_merges(state: &TableState, options: &LakeOptions) -> Vec<Vec<Arc<FileEnt
         let size = u64::try_from(file.add.size).unwrap_or(u64::MAX);
         if size < small && file.add.deletion_vector.is_none() && file.stats.rows.is_some() {
             let folder = values_of(&file.add.partition_values, state.partitioned_by());
-            classes.entry((folder, size.max(1).ilog2() / 2)).or_default().push(file.clone());
+            classes.entry((folder, size.max(ALL_ALIKE).ilog2() / 2)).or_default().push(file.clone());
         }
     }
     let mut merges = Vec::new();

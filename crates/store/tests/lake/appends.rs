@@ -81,7 +81,7 @@ async fn rows_that_are_not_as_many_as_the_offsets_are_refused() {
 async fn large_ranges_become_files_of_the_target_size() {
     let (lake, _) = memory_lake();
     let lake =
-        lake.with_options(LakeOptions { target_file_bytes: 4096, row_group_rows: 100, ..LakeOptions::default() });
+        lake.with_options(LakeOptions { target_file_bytes: 1024, row_group_rows: 100, ..LakeOptions::default() });
     let table = lake.open(&name(), ID, schema()).await.unwrap();
     append_to(&table, &at([3000])).await;
     assert!(table.snapshot().files > 3, "{} files", table.snapshot().files);

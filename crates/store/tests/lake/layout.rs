@@ -256,7 +256,7 @@ async fn files_read(table: &LakeTable, filter: &str) -> usize {
 async fn z_order_lets_scans_leave_files_out_by_either_column() {
     let (lake, _) = memory_lake();
     let lake = lake.with_options(LakeOptions {
-        target_file_bytes: 6 << 10,
+        target_file_bytes: 1 << 10,
         row_group_rows: 200,
         compact_min_files: 1000,
         ..LakeOptions::default()
