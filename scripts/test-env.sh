@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the tests need beside Rust: a Python environment, psql, redis-server.
+# Sets up what the tests need beside Rust: a Python environment, psql, redis-server, a store of Azure.
 # What cannot be had is named loudly; the tests that need it skip themselves.
 set -euo pipefail
 
@@ -37,4 +37,10 @@ if ! cmp -s "$requirements" "$installed"; then
         exit 1
     }
     cp "$requirements" "$installed"
+fi
+
+# A store as Azure has it.
+if [ ! -x "$venv/node/node_modules/.bin/azurite-blob" ] && ! command -v azurite-blob >/dev/null; then
+    command -v npm >/dev/null && npm install --prefix "$venv/node" --no-audit --no-fund --silent azurite@3.35.0 ||
+        missing azurite "npm install -g azurite"
 fi

@@ -1,13 +1,15 @@
-//! Owns the record of background tasks: what each last did, and what last went wrong (`system.jobs`).
+//! Owns the record of background tasks and of statements that take long: what each did, how far it is, and what last
+//! went wrong (`system.jobs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_buffer::Clock;
 use parking_lot::Mutex;
 
 /// What is known of one background task.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct JobState {
     /// What it does: `tiering`, `maintenance`, `cleanup`.
     pub(crate) kind: &'static str,
@@ -23,10 +25,35 @@ pub(crate) struct JobState {
     pub(crate) last_error_us: Option<i64>,
     /// Why.
     pub(crate) last_error: Option<String>,
+    /// When the last run began, µs since 1970.
+    pub(crate) started_us: Option<i64>,
     /// Runs since the process started.
     pub(crate) runs: u64,
     /// Failed runs since the last success.
     pub(crate) failures_in_a_row: u64,
+    /// How far a statement is.
+    pub(crate) measure: Option<Arc<Measure>>,
+}
+
+/// How far a statement is.
+#[derive(Debug, Default)]
+pub(crate) struct Measure {
+    /// The statement's number in `system.queries`.
+    pub(crate) query: u64,
+    /// Rows that were read, or changed.
+    pub(crate) rows: AtomicU64,
+    /// Bytes of files that were read, and how many there are; 0 where that is not known.
+    pub(crate) bytes: AtomicU64,
+    pub(crate) total_bytes: AtomicU64,
+    /// Files that were read to their end, and how many there are.
+    pub(crate) files: AtomicU64,
+    pub(crate) total_files: AtomicU64,
+}
+
+impl Measure {
+    pub(crate) fn add_rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
 }
 
 /// All background tasks of the process.
@@ -47,6 +74,15 @@ impl Jobs {
         let state = JobState { kind, object: object.to_owned(), status: "idle", ..JobState::default() };
         self.states.lock().insert(key.clone(), state);
         Job { jobs: self.clone(), key }
+    }
+
+    /// Registers a statement that is running; `query` is its number among those.
+    pub(crate) fn statement(&self, kind: &'static str, object: &str, query: u64) -> (Job, Arc<Measure>) {
+        let measure = Arc::new(Measure { query, ..Measure::default() });
+        let job = self.register(kind, &format!("{object} (#{query})"));
+        job.update(|state, _| state.measure = Some(Arc::clone(&measure)));
+        job.started();
+        (job, measure)
     }
 
     /// Every task, by kind and object.
@@ -70,8 +106,9 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn started(&self) {
-        self.update(|state, _| {
+        self.update(|state, now| {
             state.status = "running";
+            state.started_us = Some(now);
             state.runs += 1;
         });
     }
@@ -83,11 +120,6 @@ impl Job {
             state.last_result = Some(result);
             state.failures_in_a_row = 0;
         });
-    }
-
-    /// How far a run is that goes on.
-    pub(crate) fn progressed(&self, result: String) {
-        self.update(|state, _| state.last_result = Some(result));
     }
 
     /// Nothing was to be done; the last result stays.

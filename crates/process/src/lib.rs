@@ -30,7 +30,9 @@ mod views;
 pub use engine::{Engine, EngineOptions, Health, LogEngine};
 pub use error::{Error, Result};
 pub use fault_points::{FaultPoint, FaultPoints};
-pub use files::{Compression, CopyFormat, CopyIn, CopyOptions, Dialect, FileAccess, Format, Header, put_record};
+pub use files::{
+    Compression, CopyFormat, CopyIn, CopyOptions, Dialect, FileAccess, Format, Header, PlainHttp, put_record,
+};
 pub use ingest::{Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle};
 pub use live::{ChangeId, ChangedRows, StreamTail, TailEvent, TailRows, TailStart, ViewChanges, ViewEvent, ViewStart};
 pub use sql::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};

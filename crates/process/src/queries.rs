@@ -170,6 +170,11 @@ impl QueryGuard {
         &self.query.cancel
     }
 
+    /// Its number in `system.queries`.
+    pub(crate) fn id(&self) -> u64 {
+        self.query.id
+    }
+
     pub(crate) fn add_rows(&self, rows: usize) {
         self.query.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }

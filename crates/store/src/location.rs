@@ -10,7 +10,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use url::{Position, Url};
+use url::Url;
 
 use crate::synced::SyncedLocal;
 use crate::{Error, Result};
@@ -27,20 +27,155 @@ const RETRIES: usize = 6;
 
 /// The object store that a URL names, and the URL as the lake wants it (absolute, ending in `/`).
 ///
-/// `file:///folder` is made when it is not there, and everything written to it is synced. `s3://bucket/prefix` takes
-/// credentials, region and endpoint from the `AWS_*` environment and then from `options`, whose keys are
-/// `object_store`'s (`aws_endpoint`, `aws_region`, `aws_access_key_id`, …); an `http://` endpoint is allowed.
+/// `file:///folder` is made when it is not there, and everything written to it is synced. `s3://bucket/prefix`,
+/// `gs://bucket/prefix` and `az://container/prefix` take credentials, regions and endpoints from `options`, whose keys
+/// are `object_store`'s (`aws_endpoint`, `google_service_account`, `azure_storage_account_name`, …, or without the
+/// cloud's name before them); an `http://` endpoint is allowed.
 pub fn store_from_url(url: &str, options: &BTreeMap<String, String>) -> Result<(Url, Arc<dyn ObjectStore>)> {
     let bad = |reason: String| Error::BadUrl { url: url.to_owned(), reason };
-    let parsed = Url::parse(url).map_err(|e| bad(format!("{e}; {WRITE_INSTEAD}")))?;
-    match parsed.scheme() {
-        "file" => local(url, &parsed),
-        "s3" | "s3a" => s3(url, parsed, options),
-        other => Err(bad(format!("scheme {other:?} is not one that is read; {WRITE_INSTEAD}"))),
+    let mut parsed = Url::parse(url).map_err(|e| bad(format!("{e}; {WRITE_INSTEAD}")))?;
+    if parsed.scheme() == "file" {
+        return local(url, &parsed);
+    }
+    let Some(cloud) = Cloud::of(&parsed) else {
+        return Err(bad(format!("scheme {:?} is not one that is read; {WRITE_INSTEAD}", parsed.scheme())));
+    };
+    let store = cloud.open(&parsed, options, Unknown::Refused)?;
+    if !parsed.path().ends_with('/') {
+        parsed.set_path(&format!("{}/", parsed.path()));
+    }
+    Ok((parsed, store))
+}
+
+/// The object store that a file's URL names, as a whole bucket, container or host: `s3://bucket/…`, `gs://bucket/…`,
+/// `az://container/…`, `https://host/…`.
+///
+/// Options are those of [`store_from_url`]; one that is another cloud's is passed over.
+pub fn remote_store(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(cloud) = Cloud::of(url) {
+        return cloud.open(url, options, Unknown::PassedOver);
+    }
+    let bad = |reason: String| Error::BadUrl { url: url.to_string(), reason };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad(format!(
+            "scheme {:?} is not one that files are read from: s3, gs, az, https, file",
+            url.scheme()
+        )));
+    }
+    // What a server is asked beside the path goes with each request.
+    let mut base = url.clone();
+    base.set_path("/");
+    base.set_fragment(None);
+    let builder = HttpBuilder::new().with_url(base).with_client_options(client()).with_retry(retry());
+    Ok(Arc::new(builder.build().map_err(|e| bad(e.to_string()))?))
+}
+
+const WRITE_INSTEAD: &str =
+    "write file:///absolute/folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+
+/// Whose store a URL is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cloud {
+    Amazon,
+    Google,
+    Azure,
+}
+
+/// What becomes of options that a cloud does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    PassedOver,
+}
+
+impl Cloud {
+    fn of(url: &Url) -> Option<Self> {
+        match url.scheme() {
+            "s3" | "s3a" => Some(Self::Amazon),
+            "gs" => Some(Self::Google),
+            "az" | "azure" | "abfs" | "abfss" => Some(Self::Azure),
+            _ => None,
+        }
+    }
+
+    /// What its options begin with, and an example.
+    fn prefix(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Amazon => ("aws_", "aws_endpoint or aws_region"),
+            Self::Google => ("google_", "google_service_account"),
+            Self::Azure => ("azure_", "azure_storage_account_name"),
+        }
+    }
+
+    /// The URL's bucket or container.
+    fn open(self, url: &Url, options: &BTreeMap<String, String>, unknown: Unknown) -> Result<Arc<dyn ObjectStore>> {
+        let bad = |reason: String| Error::BadUrl { url: url.to_string(), reason };
+        if url.host_str().is_none_or(str::is_empty) {
+            let what = if self == Self::Azure { "container" } else { "bucket" };
+            return Err(bad(format!("it names no {what}; write {}://{what}/prefix", url.scheme())));
+        }
+        match self {
+            Self::Amazon => amazon(url, &self.own(url, options, unknown)?),
+            Self::Google => google(url, &self.own(url, options, unknown)?),
+            Self::Azure => azure(url, &self.own(url, options, unknown)?),
+        }
+        .map_err(|e| bad(format!("{e}; check the {}* variables and [store.options]", self.prefix().0.to_uppercase())))
+    }
+
+    /// The options that are its own: those with its name, and those without a cloud's name that it knows.
+    fn own<K: FromStr>(
+        self,
+        url: &Url,
+        options: &BTreeMap<String, String>,
+        unknown: Unknown,
+    ) -> Result<Vec<(K, String)>> {
+        let (prefix, example) = self.prefix();
+        let others = [Self::Amazon, Self::Google, Self::Azure].map(|cloud| cloud.prefix().0);
+        let mut own = Vec::new();
+        for (key, value) in options {
+            let named = key.starts_with(prefix);
+            if !named && others.iter().any(|other| key.starts_with(other)) {
+                continue;
+            }
+            match K::from_str(key) {
+                Ok(known) => own.push((known, value.clone())),
+                Err(_) if !named && unknown == Unknown::PassedOver => {}
+                Err(_) => {
+                    let reason = format!("option {key:?} is not known; write for example {example}");
+                    return Err(Error::BadUrl { url: url.to_string(), reason });
+                }
+            }
+        }
+        Ok(own)
     }
 }
 
-const WRITE_INSTEAD: &str = "write file:///absolute/folder or s3://bucket/prefix";
+type Opened = object_store::Result<Arc<dyn ObjectStore>>;
+
+fn amazon(url: &Url, options: &[(AmazonS3ConfigKey, String)]) -> Opened {
+    let builder = AmazonS3Builder::new()
+        .with_bucket_name(url.host_str().unwrap_or_default())
+        .with_client_options(client())
+        .with_retry(retry())
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    let builder = options.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
+    Ok(Arc::new(builder.build()?))
+}
+
+fn google(url: &Url, options: &[(GoogleConfigKey, String)]) -> Opened {
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(url.host_str().unwrap_or_default())
+        .with_client_options(client())
+        .with_retry(retry());
+    let builder = options.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
+    Ok(Arc::new(builder.build()?))
+}
+
+fn azure(url: &Url, options: &[(AzureConfigKey, String)]) -> Opened {
+    let builder = MicrosoftAzureBuilder::new().with_url(url.as_str()).with_client_options(client()).with_retry(retry());
+    let builder = options.iter().fold(builder, |builder, (key, value)| builder.with_config(*key, value));
+    Ok(Arc::new(builder.build()?))
+}
 
 fn local(text: &str, url: &Url) -> Result<(Url, Arc<dyn ObjectStore>)> {
     let bad = |reason: String| Error::BadUrl { url: text.to_owned(), reason };
@@ -57,74 +192,6 @@ fn local(text: &str, url: &Url) -> Result<(Url, Arc<dyn ObjectStore>)> {
     let url = Url::from_directory_path(&folder)
         .map_err(|()| bad(format!("folder {} has no URL; {WRITE_INSTEAD}", folder.display())))?;
     Ok((url, Arc::new(store)))
-}
-
-fn s3(text: &str, mut url: Url, options: &BTreeMap<String, String>) -> Result<(Url, Arc<dyn ObjectStore>)> {
-    let bad = |reason: String| Error::BadUrl { url: text.to_owned(), reason };
-    let Some(bucket) = url.host_str().filter(|h| !h.is_empty()) else {
-        return Err(bad("it names no bucket; write s3://bucket/prefix".into()));
-    };
-    let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(bucket)
-        .with_client_options(client())
-        .with_retry(retry())
-        .with_conditional_put(S3ConditionalPut::ETagMatch);
-    for (key, value) in options.iter().filter(|(key, _)| !is_of_others(key)) {
-        let known = AmazonS3ConfigKey::from_str(key)
-            .map_err(|_| bad(format!("option {key:?} is not known; write for example aws_endpoint or aws_region")))?;
-        builder = builder.with_config(known, value);
-    }
-    let store = builder.build().map_err(|e| bad(format!("{e}; check the AWS_* variables and [store] options")))?;
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Ok((url, Arc::new(store)))
-}
-
-/// The object store that a file's URL names, as a whole bucket, container or host: `s3://bucket/…`, `gs://bucket/…`,
-/// `az://container/…`, `https://host/…`.
-///
-/// Options are those of [`store_from_url`]; `google_…` and `azure_…` are those of the other clouds.
-pub fn remote_store(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
-    let bad = |reason: String| Error::BadUrl { url: url.to_string(), reason };
-    match url.scheme() {
-        "s3" | "s3a" => Ok(s3(url.as_str(), url.clone(), options)?.1),
-        "gs" => {
-            let mut builder = GoogleCloudStorageBuilder::new()
-                .with_url(url.as_str())
-                .with_client_options(client())
-                .with_retry(retry());
-            for (key, value) in options {
-                if let Ok(known) = GoogleConfigKey::from_str(key) {
-                    builder = builder.with_config(known, value);
-                }
-            }
-            let store = builder.build().map_err(|e| bad(format!("{e}; check the GOOGLE_* variables")))?;
-            Ok(Arc::new(store))
-        }
-        "az" | "azure" | "abfs" | "abfss" => {
-            let mut builder =
-                MicrosoftAzureBuilder::new().with_url(url.as_str()).with_client_options(client()).with_retry(retry());
-            for (key, value) in options {
-                if let Ok(known) = AzureConfigKey::from_str(key) {
-                    builder = builder.with_config(known, value);
-                }
-            }
-            let store = builder.build().map_err(|e| bad(format!("{e}; check the AZURE_* variables")))?;
-            Ok(Arc::new(store))
-        }
-        "http" | "https" => {
-            let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
-            let store = builder.with_client_options(client()).with_retry(retry()).build();
-            Ok(Arc::new(store.map_err(|e| bad(e.to_string()))?))
-        }
-        other => Err(bad(format!("scheme {other:?} is not one that files are read from: s3, gs, az, https, file"))),
-    }
-}
-
-/// Whether an option is one of another cloud.
-fn is_of_others(key: &str) -> bool {
-    key.starts_with("google_") || key.starts_with("azure_")
 }
 
 fn client() -> ClientOptions {
@@ -146,15 +213,46 @@ mod tests {
         for (url, part) in [
             ("lake", "write file:///absolute/folder"),
             ("/var/lake", "write file:///absolute/folder"),
-            ("gs://bucket", "scheme \"gs\""),
+            ("ftp://bucket", "scheme \"ftp\""),
             ("file://host/lake", "three slashes"),
             ("s3://", "write s3://bucket/prefix"),
+            ("gs://", "write gs://bucket/prefix"),
+            ("az://", "write az://container/prefix"),
         ] {
             let error = store_from_url(url, &BTreeMap::new()).unwrap_err().to_string();
             assert!(error.contains(part), "{url}: {error}");
         }
         let options = BTreeMap::from([("aws_colour".to_owned(), "blue".to_owned())]);
         assert!(store_from_url("s3://b", &options).unwrap_err().to_string().contains("aws_colour"));
+    }
+
+    #[test]
+    fn each_cloud_takes_its_own_options_and_passes_over_those_of_others() {
+        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let all = options(&[
+            ("aws_region", "us-east-1"),
+            ("aws_access_key_id", "a"),
+            ("aws_secret_access_key", "b"),
+            ("google_skip_signature", "true"),
+            ("azure_storage_account_name", "account"),
+            ("azure_storage_account_key", "a2V5"),
+        ]);
+        for url in
+            ["s3://bucket/lake", "gs://bucket/lake", "az://container/lake", "abfss://fs@acc.dfs.core.windows.net/x"]
+        {
+            let (whole, _) = store_from_url(url, &all).unwrap();
+            assert_eq!(whole.as_str(), format!("{url}/"));
+            remote_store(&Url::parse(url).unwrap(), &all).unwrap();
+        }
+        let plain = options(&[("region", "us-east-1"), ("skip_signature", "true")]);
+        remote_store(&Url::parse("gs://bucket").unwrap(), &plain).unwrap();
+        assert!(store_from_url("gs://bucket", &plain).unwrap_err().to_string().contains("\"region\" is not known"));
+        let error = store_from_url("az://container", &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("Account") && error.contains("AZURE_* variables"), "{error}");
+        let error = remote_store(&Url::parse("ftp://host/x").unwrap(), &all).unwrap_err().to_string();
+        assert!(error.contains("s3, gs, az, https, file"), "{error}");
     }
 
     #[test]

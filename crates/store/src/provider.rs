@@ -18,7 +18,7 @@ use datafusion::common::{Column, ColumnStatistics, Result, ScalarValue, Statisti
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::utils::conjunction;
@@ -26,6 +26,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricType};
 use object_store::ObjectMeta;
 
 use crate::foreign::ForeignProvider;
@@ -113,22 +114,54 @@ impl LakeProvider {
         own.into_iter().flatten().chain(&self.staged).collect()
     }
 
-    /// The files that can hold rows for which all filters are true.
-    fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<PartitionedFile>> {
+    /// The files that can hold rows for which all filters are true, and how many go for what reason.
+    fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<(Vec<PartitionedFile>, Pruned)> {
         let entries = self.entries();
         let stats: Vec<Arc<Statistics>> = entries.iter().map(|e| self.statistics(e)).collect();
-        let keep = match conjunction(filters.iter().cloned()) {
-            Some(filter) if !entries.is_empty() => self.prune(state, filter, &stats)?,
-            _ => vec![true; entries.len()],
+        let kept_by = |filters: &mut dyn Iterator<Item = &Expr>| match conjunction(filters.cloned()) {
+            Some(filter) if !entries.is_empty() => self.prune(state, filter, &stats),
+            _ => Ok(vec![true; entries.len()]),
         };
+        let folders = self.scan.table_partition_cols();
+        let names_folder = |name: &str| folders.iter().any(|field| field.name() == name);
+        let of_folders = |filter: &&Expr| filter.column_refs().iter().all(|column| names_folder(&column.name));
+        let counted = |keep: &[bool]| keep.iter().filter(|keep| **keep).count();
+        let in_folders = match folders.is_empty() {
+            true => entries.len(),
+            false => counted(&kept_by(&mut filters.iter().filter(of_folders))?),
+        };
+        let keep = kept_by(&mut filters.iter())?;
+        let pruned = Pruned { files: entries.len(), in_folders, left: counted(&keep) };
         let lease = Arc::new(Lease { _state: self.snapshot.state.clone(), _kept: self.kept.clone() });
-        entries
+        let files = entries
             .into_iter()
             .zip(stats)
             .zip(keep)
             .filter(|(_, keep)| *keep)
             .map(|((entry, stats), _)| self.partitioned_file(entry, stats, &lease))
-            .collect()
+            .collect::<Result<_>>()?;
+        Ok((files, pruned))
+    }
+
+    /// Tells what was pruned before the scan, beside what the scan tells of itself in EXPLAIN ANALYZE.
+    fn tell(&self, pruned: &Pruned, metrics: &ExecutionPlanMetricsSet) {
+        let tell = |name: String, before: usize, after: usize| {
+            let told = MetricBuilder::new(metrics).with_type(MetricType::Summary).pruning_metrics(name, 0);
+            told.add_pruned(before.saturating_sub(after));
+            told.add_matched(after);
+        };
+        let columns = |fields: &[String]| fields.join(", ");
+        let folders = self.snapshot.state.partitioned_by();
+        if !folders.is_empty() {
+            let name = format!("lake_files_pruned_partitions({})", columns(folders));
+            tell(name, pruned.files, pruned.in_folders);
+        }
+        let sorted_by = &self.table.layout.sorted_by;
+        let name = match sorted_by.is_empty() {
+            true => "lake_files_pruned_statistics".to_owned(),
+            false => format!("lake_files_pruned_statistics(sorted by {})", columns(sorted_by)),
+        };
+        tell(name, pruned.in_folders, pruned.left);
     }
 
     /// A file's statistics, for the columns as the scan has them.
@@ -247,7 +280,7 @@ impl TableProvider for LakeProvider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let env = state.runtime_env();
         env.register_object_store(self.table.engine_url.as_ref(), self.table.history.store.clone());
-        let mut files = self.candidates(state, filters)?;
+        let (mut files, pruned) = self.candidates(state, filters)?;
         if let Some(limit) = limit.filter(|_| filters.is_empty()) {
             files = enough(files, limit);
         }
@@ -269,6 +302,7 @@ impl TableProvider for LakeProvider {
         let source = ParquetSource::new(self.scan.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(reader));
+        self.tell(&pruned, source.metrics());
         let config = FileScanConfigBuilder::new(self.table.engine_url.clone(), Arc::new(source))
             .with_file_groups(balance(files, state.config().target_partitions()))
             .with_statistics(statistics)
@@ -277,6 +311,13 @@ impl TableProvider for LakeProvider {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// How many files there were, how many of them in folders that can hold what is asked for, and how many are left.
+struct Pruned {
+    files: usize,
+    in_folders: usize,
+    left: usize,
 }
 
 /// The statistics of a column that has one value in all rows.

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use millstream_process::PlainHttp;
 pub use print::to_toml;
 use settings::{Kind, by_key};
 pub use sources::{Given, Origin, Sources};
@@ -111,6 +112,8 @@ pub struct Config {
     pub vacuum_retention: Duration,
     /// The folder that files in statements must lie under.
     pub files_root: PathBuf,
+    /// Which hosts files are read from without encryption.
+    pub files_http: PlainHttp,
     /// How long requests may take to finish at shutdown.
     pub shutdown_timeout: Duration,
 }
@@ -155,6 +158,11 @@ impl Config {
             maintenance_interval: values.duration("maintenance.interval")?,
             vacuum_retention: values.duration("vacuum.retention")?,
             files_root: values.path("files.root")?,
+            files_http: match values.choice("files.http")? {
+                "any" => PlainHttp::Anywhere,
+                "loopback" => PlainHttp::Loopback,
+                _ => PlainHttp::Nowhere,
+            },
             shutdown_timeout: values.duration("shutdown.timeout")?,
             store_url,
             data,
@@ -183,16 +191,23 @@ const STORE_VARIABLES: &[&str] = &[
     "AWS_SESSION_TOKEN",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_AUTHORITY_HOST",
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_SKIP_SIGNATURE",
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_ACCOUNT_NAME",
     "AZURE_STORAGE_ENDPOINT",
     "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_TENANT_ID",
+    "AZURE_USE_AZURE_CLI",
     "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_BASE_URL",
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_SKIP_SIGNATURE",
 ];
 
 /// The file's `[store.options]`, and variables where the file is silent.
@@ -201,7 +216,9 @@ fn store_options(sources: &Sources) -> BTreeMap<String, String> {
     let mut options: BTreeMap<String, String> =
         variables.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     for (name, value) in &sources.store_options {
-        options.remove(&format!("aws_{name}"));
+        for cloud in ["aws_", "google_", "azure_", "azure_storage_"] {
+            options.remove(&format!("{cloud}{name}"));
+        }
         options.insert(name.clone(), value.clone());
     }
     options
@@ -290,7 +307,7 @@ impl Values<'_> {
                 Ok(file_url(&folder))
             }
             url if url.contains("://") => Ok(url.to_owned()),
-            other => Err(format!("{other:?} is not a URL; write file:///path or s3://bucket/prefix")),
+            other => Err(format!("{other:?} is not a URL; write file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")),
         })
     }
 }

@@ -51,7 +51,7 @@ fn options(options: &BTreeMap<String, String>, sources: &Sources) -> String {
     }
     text.push_str("\n[store.options]\n");
     for (name, option) in options {
-        let secret = ["secret", "token", "password", "key_id"].iter().any(|word| name.contains(word));
+        let secret = ["secret", "token", "password", "key"].iter().any(|word| name.contains(word));
         let shown = if secret { "(hidden)" } else { option.as_str() };
         let origin = match sources.store_options.contains_key(name) {
             true => sources.file.as_deref().map_or("file".to_owned(), |f| f.display().to_string()),

@@ -55,7 +55,7 @@ settings! {
     "pg_listen", "pg-listen", "MILLSTREAM_PG_LISTEN", Kind::Address, "127.0.0.1:7432",
         "where the PostgreSQL wire listens; port 0 takes a free one";
     "store.url", "store-url", "MILLSTREAM_STORE_URL", Kind::Url, "",
-        "where the lake lies: file:///path or s3://bucket/prefix; by default the folder lake in the data directory";
+        "where the lake lies: file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; by default the folder lake in the data directory";
     "log.format", "log-format", "MILLSTREAM_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text",
         "how log lines are written to stderr: text or json";
     "log.level", "log-level", "MILLSTREAM_LOG", Kind::Text, "info",
@@ -98,6 +98,8 @@ settings! {
         "how long replaced files stay readable for Delta readers that are behind";
     "files.root", "files-root", "MILLSTREAM_FILES_ROOT", Kind::Path, ".",
         "the folder that files in statements must lie under, and that their paths begin at";
+    "files.http", "files-http", "MILLSTREAM_FILES_HTTP", Kind::Choice(&["none", "loopback", "any"]), "none",
+        "which hosts files in statements may be read from by http://, which is not encrypted: none, loopback or any";
     "shutdown.timeout", "shutdown-timeout", "MILLSTREAM_SHUTDOWN_TIMEOUT", Kind::Duration, "30s",
         "how long requests under way may take to finish after SIGTERM";
 }

@@ -176,7 +176,11 @@ async fn open_engine(dir: &DataDir, config: &Config) -> Result<Engine> {
         tier_age: config.tier_age,
         maintenance_interval: config.maintenance_interval,
         vacuum_retention: config.vacuum_retention,
-        files: FileAccess { root: config.files_root.clone(), store_options: config.store_options.clone() },
+        files: FileAccess {
+            root: config.files_root.clone(),
+            store_options: config.store_options.clone(),
+            http: config.files_http,
+        },
     };
     Engine::open(options).await.map_err(|e| Failure::of(&e))
 }

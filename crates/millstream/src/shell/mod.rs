@@ -2,6 +2,7 @@
 
 mod complete;
 mod meta;
+mod progress;
 mod repl;
 mod split;
 mod table;
@@ -130,6 +131,7 @@ impl Shell {
         let mut out = BufWriter::new(io::stdout().lock());
         let outcome = tokio::select! {
             outcome = self.fetch(statement, &mut out) => outcome,
+            outcome = progress::show(&self.client, statement) => outcome,
             _ = tokio::signal::ctrl_c() => Err(Trouble::Interrupted),
         };
         outcome?;

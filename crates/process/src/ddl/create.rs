@@ -10,9 +10,9 @@ use super::Command;
 use super::cursor::Cursor;
 use super::entry::Entries;
 use super::options::with_clause;
-use super::sample::SampleFormat;
 use super::view::{create_derived, is_derived};
 use crate::Result;
+use crate::files::{FORMATS, Format};
 
 /// A stream as CREATE STREAM says it, before it has an identity.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub struct SampleDraft {
     /// The file, as it is written.
     pub path: String,
     /// The file's format, said or taken from the file's name.
-    pub format: SampleFormat,
+    pub format: Format,
     /// The columns that choose the partition.
     pub partition_by: Vec<String>,
     /// Its options.
@@ -76,7 +76,7 @@ pub struct SampleDraft {
 }
 
 impl SampleDraft {
-    /// The stream or table, with the columns that [`super::infer`] found.
+    /// The stream or table, with the columns that were found in the file.
     pub fn with_columns(self, columns: Vec<Column>) -> StreamDraft {
         let mut draft = StreamDraft {
             name: self.name,
@@ -140,19 +140,16 @@ fn from_sample(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exists: bool) -
 }
 
 /// The format that option `format` says.
-pub(super) fn said_format(value: &str) -> Result<SampleFormat, String> {
-    SampleFormat::named(value).ok_or_else(|| format!("option format = {value:?} must be 'ndjson' or 'csv'"))
+pub(super) fn said_format(value: &str) -> Result<Format, String> {
+    Format::named(value).map_err(|_| format!("option format = {value:?} is none of the formats, which are {FORMATS}"))
 }
 
 /// The format of a sample file: said, or told by its name.
-pub(super) fn sample_format(
-    cursor: &Cursor<'_>,
-    said: Option<SampleFormat>,
-    path: &str,
-    at: Location,
-) -> Result<SampleFormat> {
-    said.or_else(|| SampleFormat::of_path(path)).ok_or_else(|| {
-        let message = format!("the format of {path:?} is not known by its name: add WITH (format = 'ndjson') or 'csv'");
+pub(super) fn sample_format(cursor: &Cursor<'_>, said: Option<Format>, path: &str, at: Location) -> Result<Format> {
+    said.or_else(|| Format::of_name(path)).ok_or_else(|| {
+        let message = format!(
+            "the format of {path:?} is not known by its name: add WITH (format = 'csv') or another, which are {FORMATS}"
+        );
         cursor.error_at(Code::InvalidRequest, message, at)
     })
 }

@@ -104,7 +104,7 @@ pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
 pub use query::{QueryText, parse_query};
 pub use render::render_create;
-pub use sample::{SampleFormat, infer, infer_cells};
+pub(crate) use sample::{infer, infer_cells};
 pub use split::char_position;
 pub use suggest::nearest;
 pub use table::{Point, TableAction, TableAsDraft, altered_table, render_create_table};

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::Error;
+use crate::files::Format;
 
 fn one(sql: &str) -> Command {
     let mut statements = parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
@@ -249,15 +250,15 @@ fn an_alter_gives_the_next_definition() {
 fn a_sample_statement_knows_its_format() {
     let sql = "create stream s from sample '/tmp/x.jsonl' partition by (a) with (partitions = 2)";
     let Command::CreateStreamFromSample { sample, if_not_exists: false } = one(sql) else { panic!("not taken") };
-    assert_eq!((sample.path.as_str(), sample.format), ("/tmp/x.jsonl", SampleFormat::Ndjson));
-    let columns = infer(b"{\"a\": 1}", sample.format).unwrap();
+    assert_eq!((sample.path.as_str(), sample.format), ("/tmp/x.jsonl", Format::Json));
+    let columns = infer(b"{\"a\": 1}").unwrap();
     let stream = sample.with_columns(columns).into_stream(StreamId(Uuid::nil()), 0).unwrap();
     assert_eq!(render_create(&stream), "CREATE STREAM s (\n  a bigint\n)\nPARTITION BY (a)\nWITH (partitions = 2)");
     let Command::CreateStreamFromSample { sample, .. } = one("create stream s from sample 'x' with (format = 'CSV')")
     else {
         panic!("not taken")
     };
-    assert_eq!(sample.format, SampleFormat::Csv);
+    assert_eq!(sample.format, Format::Csv);
 }
 
 #[test]
@@ -353,7 +354,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ),
         (
             "create stream s from sample 'x.dat'",
-            "invalid_request at 29: the format of \"x.dat\" is not known by its name: add WITH (format = 'ndjson') or 'csv'",
+            "invalid_request at 29: the format of \"x.dat\" is not known by its name: add WITH (format = 'csv') or another, which are parquet, csv, json (an object per line), arrow and avro",
         ),
         (
             "alter stream s drop column a",

@@ -212,6 +212,16 @@ impl PlannedChange {
         self.returning.as_ref().map(|returning| Arc::clone(&returning.schema))
     }
 
+    /// What it does, in a word, for `system.jobs`.
+    fn verb(&self) -> &'static str {
+        match self.tag {
+            "UPDATE" => "update",
+            "DELETE" => "delete",
+            "MERGE" => "merge",
+            _ => "insert",
+        }
+    }
+
     /// The command tag, without its count.
     pub(crate) fn tag(&self) -> &'static str {
         self.tag

@@ -36,8 +36,15 @@ pub(crate) async fn run(
     let end = CancellationToken::new();
     // Set however this ends, also when the client has left and this is dropped.
     let _ended = end.clone().drop_guard();
-    let work = Work::new(Arc::clone(shared), Arc::clone(change), text, params, guard, end);
-    let mut working = AbortOnDropHandle::new(shared.workers.handle().spawn(Arc::clone(&work).go()));
+    let (job, measure) = shared.jobs.statement(change.verb(), &change.target.stream.name.to_string(), guard.id());
+    let work = Work::new(Arc::clone(shared), Arc::clone(change), text, params, (guard, measure), end);
+    let mut working = AbortOnDropHandle::new(shared.workers.handle().spawn({
+        let work = Arc::clone(&work);
+        async move {
+            let _job = job;
+            work.go().await
+        }
+    }));
     let stopped = tokio::select! {
         done = &mut working => return answer(&work, change, done.unwrap_or_else(|broken| Err(defect(&broken)))),
         () = cancel.cancelled() => cancelled(),

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::{Column, ParamValues, ScalarValue};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::physical_plan::execute_stream;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use millstream_catalog::fault::Code;
+use millstream_catalog::fault::{Code, Fault};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ use super::supplied::{MET_COLUMN, SuppliedRows};
 use super::target::Target;
 use super::{PlannedChange, What};
 use crate::engine::Shared;
+use crate::jobs::Measure;
 use crate::queries::QueryGuard;
 use crate::read::ReadPoint;
 use crate::sql::{cancelled, stopping_with};
@@ -55,6 +57,7 @@ pub(super) struct Work {
     text: String,
     params: Vec<ScalarValue>,
     pub(super) guard: QueryGuard,
+    measure: Arc<Measure>,
     phase: AtomicU8,
     end: CancellationToken,
 }
@@ -67,11 +70,11 @@ impl Work {
         change: Arc<PlannedChange>,
         text: &str,
         params: &[ScalarValue],
-        guard: QueryGuard,
+        (guard, measure): (QueryGuard, Arc<Measure>),
         end: CancellationToken,
     ) -> Arc<Self> {
         let (text, params) = (text.to_owned(), params.to_vec());
-        Arc::new(Self { shared, change, text, params, guard, phase: AtomicU8::new(COMPUTING), end })
+        Arc::new(Self { shared, change, text, params, guard, measure, phase: AtomicU8::new(COMPUTING), end })
     }
 
     /// Stops it if nothing was made durable yet; whether it did.
@@ -109,6 +112,7 @@ impl Work {
     async fn insert(&self, source: &Source) -> Result<Done> {
         let queries = self.queries()?;
         let rows = self.source(&queries, source).await?;
+        let rows = rows.inspect_ok(|rows| self.measure.add_rows(rows.batch.num_rows() as u64));
         let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
         let rows = rows.chain(last).boxed();
         let applied = insert_rows(&self.shared, &self.change.target, rows, self.keeps()).await?;
@@ -140,6 +144,7 @@ impl Work {
         let changes = steps.map_ok(|step| {
             rows.fetch_add(step.rows, Ordering::Relaxed);
             self.guard.add_rows(usize::try_from(step.rows).unwrap_or(usize::MAX));
+            self.measure.add_rows(step.rows);
             if keeps {
                 shown.lock().push(step.shown);
             }
@@ -373,8 +378,13 @@ pub(super) async fn insert_rows(
         return tables::insert(shared, &target.open, rows, keep).await;
     }
     let handle = StreamHandle::of(shared, &target.open)?;
+    // All rows are one append, so they wait in memory, which is the queries'.
+    let engine = shared.context()?.runtime_env();
+    let waiting = MemoryConsumer::new("rows for a stream").register(&engine.memory_pool);
     let mut admitted = Vec::new();
     while let Some(rows) = rows.try_next().await? {
+        let held = waiting.try_grow(2 * rows.batch.get_array_memory_size());
+        held.map_err(|e| too_many(target, Error::from_datafusion(e, "")))?;
         let rows = handle.admit(rows)?;
         if let Some(row) = rows.rejected.first() {
             return Err(refused(target, row));
@@ -394,6 +404,15 @@ pub(super) async fn insert_rows(
         kept: if keep { admitted } else { vec![] },
         duplicate: receipt.duplicate,
     })
+}
+
+fn too_many(target: &Target, error: Error) -> Error {
+    Error::Rejected {
+        code: error.code(),
+        message: format!("the rows of one INSERT into stream {} are too many: {error}", target.stream.name),
+        hint: Some("nothing was added; insert fewer at a time, or write them to a file and COPY it".to_owned()),
+        position: None,
+    }
 }
 
 fn refused(target: &Target, row: &crate::RejectedRow) -> Error {

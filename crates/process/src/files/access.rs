@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use glob::{MatchOptions, Pattern};
 use millstream_catalog::fault::Code;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use url::{Position, Url};
+use twox_hash::XxHash64;
+use url::{Host, Position, Url};
 
 use super::failure::store_error;
 use crate::{Error, Result};
@@ -30,12 +32,26 @@ pub struct FileAccess {
     pub root: PathBuf,
     /// What object stores are told: credentials, endpoints, regions.
     pub store_options: BTreeMap<String, String>,
+    /// Which hosts `http://` may name, which is not encrypted.
+    pub http: PlainHttp,
+}
+
+/// Which hosts files are read from without encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainHttp {
+    /// None: it takes `https://`.
+    #[default]
+    Nowhere,
+    /// This machine.
+    Loopback,
+    /// Any.
+    Anywhere,
 }
 
 impl FileAccess {
     /// Files under a folder.
     pub fn under(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), store_options: BTreeMap::new() }
+        Self { root: root.into(), store_options: BTreeMap::new(), http: PlainHttp::default() }
     }
 }
 
@@ -47,16 +63,39 @@ pub(crate) struct File {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) store_url: ObjectStoreUrl,
     pub(crate) meta: ObjectMeta,
+    fetched: Arc<AtomicU64>,
 }
 
 impl File {
+    pub(super) fn new(name: String, store: Arc<dyn ObjectStore>, store_url: ObjectStoreUrl, meta: ObjectMeta) -> Self {
+        Self { name, store, store_url, meta, fetched: Arc::default() }
+    }
+
+    /// How many of its bytes were fetched; those that were fetched twice count twice.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_fetched(&self, bytes: usize) {
+        self.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// What tells this content of this file from any other: its place, size and version.
     pub(crate) fn identity(&self) -> String {
         let version = match &self.meta.e_tag {
             Some(tag) => tag.clone(),
             None => self.meta.last_modified.timestamp_micros().to_string(),
         };
-        format!("{}{}\0{}\0{version}", self.store_url.as_str(), self.meta.location, self.meta.size)
+        // What a server is asked beside the path may be a signature, which is another one each time.
+        match self.is_web() {
+            true => format!("{}\0{}\0{version}", self.name, self.meta.size),
+            false => format!("{}{}\0{}\0{version}", self.store_url.as_str(), self.meta.location, self.meta.size),
+        }
+    }
+
+    /// Whether a web server has it.
+    pub(super) fn is_web(&self) -> bool {
+        self.store_url.as_str().starts_with("http")
     }
 }
 
@@ -83,7 +122,7 @@ pub(crate) enum Target {
 /// Where a file is to be written.
 pub(crate) async fn target(access: &FileAccess, runtime: &RuntimeEnv, name: &str) -> Result<Target> {
     if let Some(url) = remote(name)? {
-        if matches!(url.scheme(), "http" | "https") {
+        if is_web(&url) {
             let message = format!("{name} cannot be written: files are written to paths and to s3://, gs:// and az://");
             return Err(Error::rejected(Code::Unsupported, message));
         }
@@ -138,8 +177,8 @@ async fn find_local(access: &FileAccess, runtime: &RuntimeEnv, text: &str) -> Re
         let location = ObjectPath::from_absolute_path(&path).map_err(|e| {
             Error::rejected(Code::InvalidRequest, format!("file {shown:?} has a name that cannot be used: {e}"))
         })?;
-        let meta = store.head(&location).await.map_err(|e| store_error(&shown, e))?;
-        files.push(File { name: shown, store: Arc::clone(&store), store_url: store_url.clone(), meta });
+        let meta = store.head(&location).await.map_err(|e| store_error(&shown, &e))?;
+        files.push(File::new(shown, Arc::clone(&store), store_url.clone(), meta));
     }
     Ok(files)
 }
@@ -170,11 +209,7 @@ fn local_paths(root: &Path, text: &str) -> Result<(Vec<PathBuf>, bool)> {
             }
         }
     } else if full.is_dir() {
-        let message = format!(
-            "{text:?} is a folder: write which of its files, such as '{}/*.parquet'",
-            text.trim_end_matches('/')
-        );
-        return Err(Error::rejected(Code::InvalidRequest, message));
+        return Err(folder(text));
     }
     if paths.is_empty() {
         return Err(missing(text, root));
@@ -237,23 +272,34 @@ fn unusable(name: &str, error: &std::io::Error) -> Error {
 async fn find_remote(access: &FileAccess, runtime: &RuntimeEnv, text: &str, url: &Url) -> Result<Vec<File>> {
     let (store, store_url) = store_of(access, runtime, url)?;
     let scheme_and_host = &url[..Position::BeforePath];
-    let file = |meta: ObjectMeta| File {
-        name: format!("{scheme_and_host}/{}", meta.location),
-        store: Arc::clone(&store),
-        store_url: store_url.clone(),
-        meta,
+    let file = |meta: ObjectMeta| {
+        let name = format!("{scheme_and_host}/{}", meta.location);
+        File::new(name, Arc::clone(&store), store_url.clone(), meta)
     };
-    let web = matches!(url.scheme(), "http" | "https");
     let path = object_path(text, url)?;
-    if web || !is_pattern(path.as_ref()) {
-        let meta = store.head(&path).await.map_err(|e| store_error(text, e))?;
-        return Ok(vec![file(meta)]);
+    if is_web(url) {
+        let shown = &url[..Position::AfterPath];
+        return match store.head(&path).await {
+            Ok(meta) => Ok(vec![file(meta)]),
+            Err(object_store::Error::NotFound { .. }) if is_pattern(path.as_ref()) => {
+                let message =
+                    format!("{shown:?} is a pattern, and a web server does not tell its files: name each of them");
+                Err(Error::rejected(Code::UndefinedFile, message))
+            }
+            Err(e) => Err(store_error(shown, &e)),
+        };
+    }
+    if !is_pattern(path.as_ref()) {
+        return match store.head(&path).await {
+            Ok(meta) => Ok(vec![file(meta)]),
+            Err(e) => Err(not_found(store.as_ref(), text, &path, e).await),
+        };
     }
     let pattern = Pattern::new(path.as_ref())
         .map_err(|e| Error::rejected(Code::InvalidRequest, format!("{text:?} is not a pattern of files: {e}")))?;
     let fixed: Vec<&str> = path.as_ref().split('/').take_while(|part| !is_pattern(part)).collect();
     let prefix = ObjectPath::from(fixed.join("/"));
-    let listed: Vec<ObjectMeta> = store.list(Some(&prefix)).try_collect().await.map_err(|e| store_error(text, e))?;
+    let listed: Vec<ObjectMeta> = store.list(Some(&prefix)).try_collect().await.map_err(|e| store_error(text, &e))?;
     let mut found: Vec<ObjectMeta> =
         listed.into_iter().filter(|meta| pattern.matches_with(meta.location.as_ref(), MATCH)).collect();
     found.sort_by(|a, b| a.location.cmp(&b.location));
@@ -263,22 +309,68 @@ async fn find_remote(access: &FileAccess, runtime: &RuntimeEnv, text: &str, url:
     Ok(found.into_iter().map(file).collect())
 }
 
+/// What is said of an object that is not there: it may be a folder.
+async fn not_found(store: &dyn ObjectStore, text: &str, path: &ObjectPath, error: object_store::Error) -> Error {
+    let missing = matches!(error, object_store::Error::NotFound { .. });
+    let is_folder = missing && matches!(store.list(Some(path)).next().await, Some(Ok(_)));
+    if is_folder { folder(text) } else { store_error(text, &error) }
+}
+
+fn folder(text: &str) -> Error {
+    let message =
+        format!("{text:?} is a folder: write which of its files, such as '{}/*.parquet'", text.trim_end_matches('/'));
+    Error::rejected(Code::InvalidRequest, message)
+}
+
+fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+}
+
+/// Refuses what is not encrypted, unless it is allowed.
+fn permit(access: &FileAccess, url: &Url) -> Result<()> {
+    let is_here = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    let permitted = match access.http {
+        PlainHttp::Anywhere => true,
+        PlainHttp::Loopback => is_here,
+        PlainHttp::Nowhere => false,
+    };
+    if permitted || url.scheme() != "http" {
+        return Ok(());
+    }
+    let message = format!(
+        "{:?} is not encrypted: write https://, or let the setting files.http allow it, which is loopback or any",
+        &url[..Position::AfterPath]
+    );
+    Err(Error::rejected(Code::Denied, message))
+}
+
 fn object_path(text: &str, url: &Url) -> Result<ObjectPath> {
     let refuse = |e: &dyn std::fmt::Display| {
         Error::rejected(Code::InvalidRequest, format!("{text:?} does not name a file: {e}"))
     };
-    // Patterns are taken as they are written: a URL would have them escaped.
-    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    if matches!(url.scheme(), "http" | "https") {
+    if is_web(url) {
         return ObjectPath::from_url_path(url.path()).map_err(|e| refuse(&e));
     }
+    // Patterns are taken as they are written: a URL would have them escaped.
+    let path = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     ObjectPath::parse(path).map_err(|e| refuse(&e))
 }
 
 /// The store of a URL: the one that is known for its host, or a new one.
 fn store_of(access: &FileAccess, runtime: &RuntimeEnv, url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectStoreUrl)> {
+    permit(access, url)?;
     let host = &url[..Position::BeforePath];
-    let store_url = ObjectStoreUrl::parse(host).map_err(|e| Error::from_datafusion(e, ""))?;
+    let known = match url.query().filter(|_| is_web(url)) {
+        // It goes with each request, so that it needs a store of its own.
+        Some(query) => host.replacen("://", &format!("+{:x}://", XxHash64::oneshot(0, query.as_bytes())), 1),
+        None => host.to_owned(),
+    };
+    let store_url = ObjectStoreUrl::parse(known).map_err(|e| Error::from_datafusion(e, ""))?;
     if let Ok(store) = runtime.object_store(&store_url) {
         return Ok((store, store_url));
     }

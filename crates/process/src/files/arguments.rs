@@ -37,6 +37,13 @@ impl ReadCall {
     }
 }
 
+impl ReadCall {
+    /// Files of a format, read as that is read when nothing else is said.
+    pub(super) fn of_format(format: Format, pattern: &str) -> Self {
+        with_defaults(format, vec![pattern.to_owned()])
+    }
+}
+
 /// `FROM 'file.parquet'`.
 fn of_file(path: &str) -> Result<ReadCall> {
     let Some(format) = Format::of_name(path) else {
@@ -66,7 +73,7 @@ fn of_function(name: &str, args: &[FunctionArg]) -> Result<Option<ReadCall>> {
         "read_csv" | "read_csv_auto" => Format::Csv,
         "read_json" | "read_ndjson" | "read_json_auto" => Format::Json,
         "read_arrow" | "read_ipc" => Format::Arrow,
-        "read_avro" => return Format::named("avro").map(|_| None),
+        "read_avro" => Format::Avro,
         _ => return Ok(None),
     };
     let mut patterns = None;
@@ -176,7 +183,9 @@ impl ReadCall {
         let of_text = matches!(format, Format::Csv | Format::Json);
         let dialect = &mut self.reading.dialect;
         match option {
-            "compression" if !format.is_compressed_inside() => self.reading.compression = Compression::named(&text)?,
+            "compression" if !format.is_compressed_inside() => {
+                self.reading.compression = Compression::named(&text, format)?;
+            }
             "columns" | "types" if of_text => self.columns = Some(columns(&text)?),
             "ignore_errors" if of_text => self.ignore_errors = yes(option, &text)?,
             "header" if format == Format::Csv => {

@@ -11,7 +11,7 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use tokio::sync::mpsc;
 
 use super::access::File;
-use super::failure::store_error;
+use super::failure::read_error;
 use super::format::Compression;
 use crate::{Error, Result};
 
@@ -37,11 +37,15 @@ pub(crate) async fn pieces(file: &File, compression: Compression) -> Result<Piec
 
 async fn raw_pieces(file: &File) -> Result<Pieces> {
     let name = file.name.clone();
-    if file.store_url.as_str().starts_with("http") {
+    if file.is_web() {
         // Not every server gives parts.
         let whole = file.store.get_opts(&file.meta.location, GetOptions::default()).await;
-        let whole = whole.map_err(|e| store_error(&name, e))?;
-        return Ok(whole.into_stream().map_err(move |e| store_error(&name, e)).boxed());
+        let whole = whole.map_err(|e| read_error(&name, &e))?;
+        let (pieces, file) = (whole.into_stream(), file.clone());
+        return Ok(pieces
+            .inspect_ok(move |piece| file.count_fetched(piece.len()))
+            .map_err(move |e| read_error(&name, &e))
+            .boxed());
     }
     let size = file.meta.size;
     let starts = (0..size.div_ceil(PIECE_BYTES)).map(|i| i * PIECE_BYTES);
@@ -54,11 +58,13 @@ async fn raw_pieces(file: &File) -> Result<Pieces> {
             ..GetOptions::default()
         };
         async move {
-            let got = store.get_opts(&location, options).await.map_err(|e| store_error(&name, e))?;
-            got.bytes().await.map_err(|e| store_error(&name, e))
+            let got = store.get_opts(&location, options).await.map_err(|e| read_error(&name, &e))?;
+            got.bytes().await.map_err(|e| read_error(&name, &e))
         }
     };
-    Ok(futures::stream::iter(starts).map(piece).buffered(PIECES_AHEAD).boxed())
+    let pieces = futures::stream::iter(starts).map(piece).buffered(PIECES_AHEAD);
+    let file = file.clone();
+    Ok(pieces.inspect_ok(move |piece| file.count_fetched(piece.len())).boxed())
 }
 
 /// What somebody sends.

@@ -1,5 +1,6 @@
 //! Owns how a file's rows come: opened in its format, its columns matched with those wanted, in batches with their lines.
 
+mod avro;
 mod parquet_file;
 mod typed;
 
@@ -14,6 +15,7 @@ use futures::stream::BoxStream;
 use millstream_catalog::DataType;
 use millstream_catalog::fault::Code;
 
+pub(super) use avro::avro_batches;
 pub(super) use typed::{arrow_batches, parquet_batches};
 
 use super::access::File;
@@ -37,6 +39,15 @@ pub(crate) struct Reading {
 impl Reading {
     pub(crate) fn compression_of(&self, file: &File) -> Compression {
         self.compression.unwrap_or_else(|| Compression::of_name(&file.name))
+    }
+
+    /// The columns and rows of a file that is read from its beginning to its end and says its columns itself.
+    pub(crate) async fn batches(&self, file: &File) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch>>)> {
+        let bytes = pieces(file, self.compression_of(file)).await?;
+        match self.format {
+            Format::Avro => avro_batches(&file.name, bytes).await,
+            _ => arrow_batches(&file.name, bytes).await,
+        }
     }
 }
 
@@ -144,9 +155,8 @@ impl FileReader {
                     let (schema, batches) = parquet_batches(file).await?;
                     Self::over_values(name.clone(), &schema, batches, columns, matching)
                 }
-                Format::Arrow => {
-                    let bytes = pieces(file, reading.compression_of(file)).await?;
-                    let (schema, batches) = arrow_batches(&name, bytes).await?;
+                Format::Arrow | Format::Avro => {
+                    let (schema, batches) = reading.batches(file).await?;
                     Self::over_values(name.clone(), &schema, batches, columns, matching)
                 }
             }

@@ -6,31 +6,90 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::physical_plan::ParquetSource;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use millstream_catalog::fault::Code;
 use object_store::ObjectMeta;
+use parquet::errors::ParquetError;
 
 use super::access::File;
 use super::decode::parquet_batches;
 use crate::Error;
 
 /// An object store's failure to give a file.
-pub(super) fn store_error(file: &str, error: object_store::Error) -> Error {
-    let (code, message) = match &error {
+pub(super) fn store_error(file: &str, error: &object_store::Error) -> Error {
+    let (code, message) = match error {
         object_store::Error::NotFound { .. } => (Code::UndefinedFile, format!("there is no file {file:?}")),
         object_store::Error::Precondition { .. } => {
             (Code::IoError, format!("file {file:?} was changed while it was read; run the statement again"))
         }
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => (
-            Code::Denied,
-            format!("file {file:?} may not be read: {error}; check the credentials in [store.options] or AWS_*"),
-        ),
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            (Code::Denied, format!("file {file:?} may not be read: {error}; {}", credentials(file)))
+        }
+        object_store::Error::NotSupported { .. } if file.starts_with("http") => {
+            let message = format!(
+                "file {file:?} cannot be read in parts: its server gives whole files alone, which do for csv, json, \
+                 arrow and avro; copy it to another place first"
+            );
+            (Code::IoError, message)
+        }
         _ => (Code::IoError, format!("file {file:?} cannot be read: {error}")),
     };
     Error::rejected(code, message)
+}
+
+/// A failure to read on in a file that was there before.
+pub(super) fn read_error(file: &str, error: &object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => {
+            let message = format!("file {file:?} went away while it was read; put it back, or run the statement again");
+            Error::rejected(Code::UndefinedFile, message)
+        }
+        other => store_error(file, other),
+    }
+}
+
+/// Where the credentials for a file come from.
+fn credentials(file: &str) -> String {
+    let variables = match file.split_once("://").map(|(scheme, _)| scheme) {
+        Some("s3" | "s3a") => "AWS_*",
+        Some("gs") => "GOOGLE_*",
+        Some("az" | "azure" | "abfs" | "abfss") => "AZURE_*",
+        Some(_) => return "its server asks who reads it, and takes what stands in the URL alone".to_owned(),
+        None => return "the node's user must be allowed to read it".to_owned(),
+    };
+    format!("check the credentials in [store.options] or {variables}")
+}
+
+/// A failure to read a Parquet file: that of its store, or what is wrong with it.
+pub(super) fn parquet_error(file: &str, error: ParquetError, behind: Option<usize>) -> Error {
+    if let ParquetError::External(inner) = &error
+        && let Some(of_store) = inner.downcast_ref::<object_store::Error>()
+    {
+        return read_error(file, of_store);
+    }
+    match behind {
+        Some(rows) => corrupt(file, "Parquet", &format!("{}, behind row {rows}", one_line(&error))),
+        None => corrupt(file, "Parquet", &error),
+    }
+}
+
+/// A failure of the engine to look into a Parquet file.
+pub(super) fn parquet_head_error(file: &str, error: DataFusionError) -> Error {
+    match error.find_root() {
+        DataFusionError::ObjectStore(of_store) => store_error(file, of_store),
+        DataFusionError::ParquetError(inner) if matches!(**inner, ParquetError::External(_)) => match &**inner {
+            ParquetError::External(cause) => match cause.downcast_ref::<object_store::Error>() {
+                Some(of_store) => store_error(file, of_store),
+                None => corrupt(file, "Parquet", cause),
+            },
+            other => corrupt(file, "Parquet", other),
+        },
+        _ => corrupt(file, "Parquet", &Error::from_datafusion(error, "")),
+    }
 }
 
 /// A file that is not what it should be.
@@ -74,7 +133,7 @@ pub(crate) async fn explained(error: Error, plan: &Arc<dyn ExecutionPlan>, runti
             "file:///" => format!("/{}", meta.location),
             url => format!("{}/{}", url.trim_end_matches('/'), meta.location),
         };
-        let file = File { name, store, store_url, meta };
+        let file = File::new(name, store, store_url, meta);
         if let Err(fault) = read_through(&file).await {
             return fault;
         }

@@ -6,7 +6,7 @@ use millstream_catalog::fault::Code;
 use crate::{Error, Result};
 
 /// The formats, for messages.
-pub(super) const FORMATS: &str = "parquet, csv, json (an object per line) and arrow";
+pub(crate) const FORMATS: &str = "parquet, csv, json (an object per line), arrow and avro";
 
 /// How a file is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Format {
     Json,
     /// Apache Arrow IPC, file or stream.
     Arrow,
+    /// Apache Avro object container files.
+    Avro,
 }
 
 impl Format {
@@ -29,6 +31,7 @@ impl Format {
             "csv" | "tsv" => Ok(Self::Csv),
             "json" | "ndjson" | "jsonl" => Ok(Self::Json),
             "arrow" | "ipc" | "feather" | "arrows" => Ok(Self::Arrow),
+            "avro" => Ok(Self::Avro),
             other => Err(Error::rejected(
                 Code::Unsupported,
                 format!("files of format {other:?} are not read or written; the formats are {FORMATS}"),
@@ -44,6 +47,7 @@ impl Format {
             "csv" | "tsv" | "txt" => Some(Self::Csv),
             "json" | "ndjson" | "jsonl" => Some(Self::Json),
             "arrow" | "arrows" | "ipc" | "feather" => Some(Self::Arrow),
+            "avro" => Some(Self::Avro),
             _ => None,
         }
     }
@@ -55,12 +59,13 @@ impl Format {
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Arrow => "arrow",
+            Self::Avro => "avro",
         }
     }
 
-    /// Whether its compression is its own matter.
+    /// Whether it is packed piece by piece within the file, in a way that the file tells.
     pub fn is_compressed_inside(self) -> bool {
-        matches!(self, Self::Parquet)
+        matches!(self, Self::Parquet | Self::Avro)
     }
 }
 
@@ -69,7 +74,7 @@ pub(super) fn has_tabs(name: &str) -> bool {
     uncompressed(name).to_ascii_lowercase().ends_with(".tsv")
 }
 
-/// What a file as a whole is compressed with.
+/// What a file as a whole, or each piece of it, is compressed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Nothing.
@@ -78,20 +83,31 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// Snappy, within files.
+    Snappy,
+    /// Deflate, within files.
+    Deflate,
 }
 
 impl Compression {
-    /// The compression of that name.
-    pub fn named(name: &str) -> Result<Option<Self>> {
+    /// The compression of that name in a format.
+    pub fn named(name: &str, format: Format) -> Result<Option<Self>> {
         match name.to_ascii_lowercase().as_str() {
             "auto" => Ok(None),
             "none" | "uncompressed" => Ok(Some(Self::None)),
             "gzip" | "gz" => Ok(Some(Self::Gzip)),
-            "zstd" | "zst" => Ok(Some(Self::Zstd)),
-            other => Err(Error::rejected(
-                Code::InvalidRequest,
-                format!("compression {other:?} is not known; write 'gzip', 'zstd', 'none' or 'auto'"),
-            )),
+            "zstd" | "zst" | "zstandard" => Ok(Some(Self::Zstd)),
+            "snappy" if format.is_compressed_inside() => Ok(Some(Self::Snappy)),
+            "deflate" if format == Format::Avro => Ok(Some(Self::Deflate)),
+            other => {
+                let known = match format {
+                    Format::Avro => "'deflate', 'snappy', 'zstd' or 'none'",
+                    Format::Parquet => "'zstd', 'snappy', 'gzip' or 'none'",
+                    _ => "'gzip', 'zstd', 'none' or 'auto'",
+                };
+                let message = format!("compression {other:?} is not known for {}; write {known}", format.name());
+                Err(Error::rejected(Code::InvalidRequest, message))
+            }
         }
     }
 
@@ -106,7 +122,7 @@ impl Compression {
 
     pub(super) fn coder(self) -> FileCompressionType {
         match self {
-            Self::None => FileCompressionType::UNCOMPRESSED,
+            Self::None | Self::Snappy | Self::Deflate => FileCompressionType::UNCOMPRESSED,
             Self::Gzip => FileCompressionType::GZIP,
             Self::Zstd => FileCompressionType::ZSTD,
         }
@@ -129,7 +145,8 @@ mod tests {
         assert_eq!(Format::of_name("a/B.PARQUET"), Some(Format::Parquet));
         assert_eq!(Format::of_name("s3://b/a.csv.gz"), Some(Format::Csv));
         assert_eq!(Format::of_name("a.jsonl.zst"), Some(Format::Json));
-        assert_eq!(Format::of_name("a.avro"), None);
+        assert_eq!(Format::of_name("a.avro"), Some(Format::Avro));
+        assert_eq!(Format::of_name("a.orc"), None);
         assert_eq!(Compression::of_name("a.csv.GZ"), Compression::Gzip);
         assert_eq!(Compression::of_name("a.csv"), Compression::None);
         assert!(has_tabs("a.tsv.gz"));
@@ -137,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_format_that_is_not_there_is_refused_with_those_that_are() {
-        let error = Format::named("avro").unwrap_err().to_string();
+        let error = Format::named("orc").unwrap_err().to_string();
         assert!(error.contains("parquet, csv, json"), "{error}");
     }
 }

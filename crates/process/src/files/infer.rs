@@ -5,15 +5,16 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use millstream_catalog::fault::Code;
 
 use super::access::File;
 use super::arguments::ReadCall;
 use super::bytes::pieces;
-use super::decode::{Column, arrow_batches};
+use super::decode::Column;
 use super::dialect::Header;
-use super::failure::{corrupt, in_file};
+use super::failure::{corrupt, in_file, parquet_head_error};
 use super::format::Format;
 use super::records::{CsvCutter, Cutting, RecordReader};
 use crate::ddl;
@@ -101,30 +102,37 @@ async fn json_columns(call: &ReadCall, files: &[File]) -> Result<Vec<Column>> {
         sample.push(b'\n');
     }
     let name = files.first().map_or("", |file| file.name.as_str());
-    let columns = ddl::infer(&sample, ddl::SampleFormat::Ndjson).map_err(|e| corrupt(name, "JSON", &e))?;
+    let columns = ddl::infer(&sample).map_err(|e| corrupt(name, "JSON", &e))?;
     Ok(columns.into_iter().map(|c| Column { name: c.name, data_type: c.data_type }).collect())
 }
 
-/// The columns of Arrow files: those of the first.
-pub(super) async fn arrow_schema(call: &ReadCall, files: &[File]) -> Result<SchemaRef> {
-    let Some(file) = files.first() else { return Ok(SchemaRef::new(Schema::empty())) };
-    let (schema, _) = arrow_batches(&file.name, pieces(file, call.reading.compression_of(file)).await?).await?;
-    Ok(schema)
+/// The columns of Arrow and Avro files: of all of them, by name.
+pub(super) async fn values_schema(call: &ReadCall, files: &[File]) -> Result<SchemaRef> {
+    let head = |file| async move { Ok(call.reading.batches(file).await?.0) };
+    let heads: Vec<_> = files.iter().map(|file| head(file).boxed()).collect();
+    let schema = merged(call.reading.format, heads).await?;
+    // A column that only some files have is NULL in the rows of the others.
+    Ok(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()).into())
 }
 
 async fn parquet_head(state: &dyn Session, file: &File) -> Result<SchemaRef> {
     let format = ParquetFormat::default();
     let schema = format.infer_schema(state, &file.store, std::slice::from_ref(&file.meta)).await;
-    schema.map_err(|e| corrupt(&file.name, "Parquet", &Error::from_datafusion(e, "")))
+    schema.map_err(|e| parquet_head_error(&file.name, e))
 }
 
 /// The columns of Parquet files: of all of them, by name.
 pub(super) async fn parquet_schema(state: &dyn Session, files: &[File]) -> Result<SchemaRef> {
     let heads: Vec<_> = files.iter().map(|file| parquet_head(state, file).boxed()).collect();
+    merged(Format::Parquet, heads).await
+}
+
+async fn merged(format: Format, heads: Vec<BoxFuture<'_, Result<SchemaRef>>>) -> Result<SchemaRef> {
     let schemas: Vec<SchemaRef> = futures::stream::iter(heads).buffered(HEADS_AT_ONCE).try_collect().await?;
     let plain = schemas.iter().map(|schema| schema.as_ref().clone().with_metadata(Default::default()));
     let merged = Schema::try_merge(plain).map_err(|e| {
-        let message = format!("the Parquet files do not have the same types of columns: {e}; read them one by one");
+        let name = format.name();
+        let message = format!("the {name} files do not have the same types of columns: {e}; read them one by one");
         Error::rejected(Code::TypeMismatch, message)
     })?;
     Ok(merged.into())

@@ -1,4 +1,4 @@
-//! Files in SQL: `read_parquet`, `read_csv`, `read_json` and `read_arrow` in any FROM, and COPY (`copy`).
+//! Files in SQL: `read_parquet`, `read_csv`, `read_json`, `read_arrow` and `read_avro` in any FROM, and COPY (`copy`).
 //!
 //! ```text
 //! FROM read_csv('data/2026-*.csv.gz', header = true, delimiter = ';')      FROM 'data/orders.parquet'
@@ -22,17 +22,20 @@ mod failure;
 mod format;
 mod infer;
 mod records;
+mod sample;
 mod scan;
 mod spelling;
 mod table;
 mod written;
 
-pub use access::FileAccess;
+pub use access::{FileAccess, PlainHttp};
 pub(crate) use calls::Calls;
 pub use copy::{CopyFormat, CopyIn, CopyOptions};
 pub(crate) use copy::{CopyJob, copy_to};
 pub use dialect::{Dialect, Header};
 pub(crate) use failure::explained;
+pub(crate) use format::FORMATS;
 pub use format::{Compression, Format};
+pub(crate) use sample::sample_columns;
 pub(crate) use spelling::respell;
 pub use written::put_record;

@@ -1,4 +1,4 @@
-//! Owns the plan node's part that reads files of text and Arrow: each partition some files, one after the other.
+//! Owns the plan node's part that reads files of text, Arrow and Avro: each partition some files, one after the other.
 
 use std::sync::Arc;
 
@@ -13,8 +13,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc::Sender;
 
 use super::access::File;
-use super::bytes::pieces;
-use super::decode::{Column, FileReader, Matching, Reading, arrow_batches};
+use super::decode::{Column, FileReader, Matching, Reading};
 use super::failure::{at_line, corrupt};
 use super::format::Format;
 use crate::{Error, Result};
@@ -46,7 +45,7 @@ impl PartitionStream for FileScan {
         output.spawn(async move {
             for file in &scan.files {
                 let read = match scan.reading.format {
-                    Format::Arrow => scan.read_arrow(file, &rows).await,
+                    Format::Arrow | Format::Avro => scan.read_values(file, &rows).await,
                     _ => scan.read_text(file, &rows).await,
                 };
                 if !read? {
@@ -76,11 +75,10 @@ impl FileScan {
         Ok(true)
     }
 
-    async fn read_arrow(&self, file: &File, rows: &Rows) -> Result<bool> {
-        let bytes = pieces(file, self.reading.compression_of(file)).await?;
-        let (_, mut batches) = arrow_batches(&file.name, bytes).await?;
+    async fn read_values(&self, file: &File, rows: &Rows) -> Result<bool> {
+        let (_, mut batches) = self.reading.batches(file).await?;
         while let Some(batch) = batches.next().await.transpose()? {
-            let batch = self.fitted(&batch).map_err(|e| corrupt(&file.name, "Arrow IPC", &e))?;
+            let batch = self.fitted(&batch).map_err(|e| corrupt(&file.name, self.reading.format.name(), &e))?;
             if rows.send(Ok(batch)).await.is_err() {
                 return Ok(false);
             }

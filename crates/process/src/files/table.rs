@@ -41,7 +41,7 @@ impl FilesTable {
         let mut columns = Vec::new();
         let schema = match call.reading.format {
             Format::Parquet => infer::parquet_schema(state, &files).await?,
-            Format::Arrow => infer::arrow_schema(&call, &files).await?,
+            Format::Arrow | Format::Avro => infer::values_schema(&call, &files).await?,
             Format::Csv | Format::Json => {
                 columns = match &call.columns {
                     Some(columns) => columns.clone(),

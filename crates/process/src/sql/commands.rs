@@ -10,11 +10,9 @@ use millstream_catalog::{HIDDEN_COLUMNS, ObjectName, Stream};
 use super::{Outcome, RowStream, Session, Statement, care, copies, history, plain_views, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
+use crate::files::sample_columns;
 use crate::system::system_table;
 use crate::{Error, Result};
-
-/// How much of a sample file is read to infer a schema.
-const SAMPLE_BYTES: u64 = 16 << 20;
 
 /// The columns a command returns, if it returns rows, and its tag.
 pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
@@ -214,29 +212,12 @@ async fn create(session: &Session, draft: StreamDraft, if_not_exists: bool) -> R
 async fn from_sample(session: &Session, sample: &SampleDraft, if_not_exists: bool) -> Result<Outcome> {
     let name = sample.name.clone();
     if !(if_not_exists && session.shared.knows(&name)) {
-        let text = read_sample(&sample.path).await?;
-        let columns = ddl::infer(&text, sample.format)?;
+        let columns = sample_columns(&session.shared, &sample.path, sample.format).await?;
         let draft = sample.clone().with_columns(columns);
         session.shared.create_stream(draft, if_not_exists).await?;
     }
     let made = Arc::clone(&session.shared.stream(&name)?.definition().stream);
     show_create(&made, "CREATE STREAM")
-}
-
-/// The beginning of a sample file, cut behind a line.
-pub(super) async fn read_sample(path: &str) -> Result<Vec<u8>> {
-    use tokio::io::AsyncReadExt;
-    let wrap =
-        |e: std::io::Error| Error::rejected(Code::InvalidRequest, format!("cannot read the sample file {path:?}: {e}"));
-    let file = tokio::fs::File::open(path).await.map_err(wrap)?;
-    let mut text = Vec::new();
-    file.take(SAMPLE_BYTES).read_to_end(&mut text).await.map_err(wrap)?;
-    if text.len() as u64 == SAMPLE_BYTES
-        && let Some(end) = text.iter().rposition(|byte| *byte == b'\n')
-    {
-        text.truncate(end + 1);
-    }
-    Ok(text)
 }
 
 async fn alter(session: &Session, name: &ObjectName, if_exists: bool, action: &AlterAction) -> Result<Outcome> {

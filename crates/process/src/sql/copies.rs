@@ -31,6 +31,7 @@ pub(super) async fn to(session: &Session, copy: &CopyTo, text: &str) -> Result<O
     let names = ColumnNames::of(&copy.query.statement, plan.schema().as_arrow());
     let guard = shared.queries.begin(text)?;
     session.runs(guard.cancel_token());
+    let number = guard.id();
     let mut state = shared.context()?.state();
     state.mark_start_execution();
     state.config_mut().set_extension(Arc::new(ReadPoint::default()));
@@ -39,7 +40,8 @@ pub(super) async fn to(session: &Session, copy: &CopyTo, text: &str) -> Result<O
     let rows = RowStream::start(&shared.workers, query).await?;
     match &copy.file {
         Some(file) => {
-            let count = copy_to(shared, rows, file, &copy.options).await?;
+            let (_job, measure) = shared.jobs.statement("copy", &format!("to {file}"), number);
+            let count = copy_to(shared, rows, file, &copy.options, &measure).await?;
             Ok(Outcome::Done { tag: format!("COPY {count}"), notices: vec![] })
         }
         None => Ok(Outcome::CopyOut { rows, options: copy.options.clone() }),

@@ -246,15 +246,17 @@ impl Session {
         Ok(Outcome::Rows { rows, tag })
     }
 
-    /// Starts a plan that a statement of another kind is made of.
-    pub(super) async fn rows_of_plan(&self, plan: LogicalPlan, text: &str) -> Result<RowStream> {
+    /// Starts a plan that a statement of another kind is made of; its rows, and the statement's number.
+    pub(super) async fn rows_of_plan(&self, plan: LogicalPlan, text: &str) -> Result<(RowStream, u64)> {
         let guard = self.shared.queries.begin(text)?;
         self.runs(guard.cancel_token());
+        let number = guard.id();
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         state.config_mut().set_extension(Arc::new(ReadPoint::default()));
         let (sql, names, timeout) = (text.to_owned(), ColumnNames::default(), self.timeout());
-        RowStream::start(&self.shared.workers, Query { sql, plan, prepared: None, names, state, timeout, guard }).await
+        let query = Query { sql, plan, prepared: None, names, state, timeout, guard };
+        Ok((RowStream::start(&self.shared.workers, query).await?, number))
     }
 
     /// The rows of a point read; `None` where it has to be run by its plan. One that takes no time takes no place among

@@ -9,10 +9,11 @@ use futures::StreamExt;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, ObjectName, Stream};
 
-use super::commands::{SHOW_CREATE, SHOW_TABLES, done, matches_like, noticed, read_sample, rows_of};
+use super::commands::{SHOW_CREATE, SHOW_TABLES, done, matches_like, noticed, rows_of};
 use super::{Outcome, Session, history};
 use crate::ddl::{self, Command, SampleDraft, StreamDraft, TableAction, TableAsDraft};
 use crate::dml;
+use crate::files::sample_columns;
 use crate::views::plan_query;
 use crate::{Error, Result, Rows};
 
@@ -89,8 +90,8 @@ async fn from_sample(session: &Session, sample: &SampleDraft, if_not_exists: boo
     const TAG: &str = "CREATE TABLE";
     let name = sample.name.clone();
     if !(if_not_exists && session.shared.kind_of(&name).is_some()) {
-        let text = read_sample(&sample.path).await?;
-        let draft = sample.clone().with_columns(ddl::infer(&text, sample.format)?);
+        let columns = sample_columns(&session.shared, &sample.path, sample.format).await?;
+        let draft = sample.clone().with_columns(columns);
         refuse_location(&draft)?;
         session.shared.create_stream(draft, if_not_exists).await?;
     }
@@ -108,8 +109,14 @@ async fn create_as(session: &Session, draft: &TableAsDraft, if_not_exists: bool,
     if draft.with_data {
         let fields: Vec<Field> = table.columns.iter().map(Column::to_field).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let rows = session.rows_of_plan(planned.conformed()?, text).await?;
-        let rows = rows.map(move |batch| rows_to_insert(&batch?, &schema)).boxed();
+        let (rows, number) = session.rows_of_plan(planned.conformed()?, text).await?;
+        let (_job, measure) = session.shared.jobs.statement("create table", &name.to_string(), number);
+        let rows = rows.map(move |batch| {
+            let batch = batch?;
+            measure.add_rows(batch.num_rows() as u64);
+            rows_to_insert(&batch, &schema)
+        });
+        let rows = rows.boxed();
         let count = session.shared.create_filled_table(table, rows).await?;
         return done(&format!("SELECT {count}"));
     }

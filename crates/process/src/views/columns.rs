@@ -87,7 +87,7 @@ fn placed(plan: LogicalPlan, columns: &[Column], places: &[usize]) -> Result<Log
 }
 
 /// The SQL type of an Arrow field; the nearest one that holds every value where there is none of the same width.
-fn sql_type(field: &Field) -> Option<DataType> {
+pub(crate) fn sql_type(field: &Field) -> Option<DataType> {
     match field.metadata().get(LOGICAL_TYPE_KEY).map(String::as_str) {
         Some("uuid") => return Some(DataType::Uuid),
         Some("json") => return Some(DataType::Json),

@@ -36,6 +36,7 @@ mod table_input;
 mod watermarks;
 
 pub(crate) use changes::{Change, Looked, Sources, unweighted};
+pub(crate) use columns::sql_type;
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
 pub(crate) use open::{OpenView, Progress};

@@ -93,7 +93,7 @@ async fn a_row_that_does_not_fit_is_told_and_nothing_is_added() {
         ("COPY s (id, id) FROM 'late.csv'", Code::DuplicateColumn),
         ("COPY system.quarantine FROM 'late.csv'", Code::Denied),
         ("COPY s FROM 'late.csv' (FORMT csv)", Code::InvalidRequest),
-        ("COPY s FROM 'late.avro'", Code::InvalidRequest),
+        ("COPY s FROM 'late.orc'", Code::InvalidRequest),
         ("COPY s FROM PROGRAM 'ls'", Code::Unsupported),
         ("COPY s", Code::SyntaxError),
     ] {
@@ -226,8 +226,97 @@ async fn a_copy_shows_in_the_jobs_while_it_runs() {
     while node.number(jobs).await == 0 {
         copy.send("1\ta\t2\n".into()).await;
     }
+    let told = "SELECT min(j.rows) FROM system.jobs AS j JOIN system.queries AS q ON q.id = j.query \
+                WHERE q.sql = 'COPY s FROM STDIN' AND j.started IS NOT NULL AND j.bytes >= 6 * j.rows";
+    while node.number(told).await < 100 {
+        copy.send("1\ta\t2\n".repeat(100_000).into()).await;
+    }
     copy.finish().await.unwrap();
     assert_eq!(node.number("SELECT count(*) FROM system.jobs WHERE kind = 'copy'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_ends_within_its_appends_says_how_far_it_was() {
+    let node = node().await;
+    let session = node.engine.session();
+    let sql = "COPY s FROM STDIN (ON_ERROR quarantine)";
+    let Outcome::CopyIn(copy) = session.execute(sql).await.unwrap() else { panic!("no COPY") };
+    while count(&node, "s").await == 0 {
+        copy.send("1\ta\t2\n".repeat(1000).into()).await;
+    }
+    let error = copy.abort("enough").await;
+    let added = count(&node, "s").await;
+    assert!(error.to_string().ends_with(&format!("enough; {added} rows were added to s before")), "{error}");
+    assert!(error.hint().unwrap().contains("what was added stays"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_loaded_are_told_with_the_place_and_the_fix() {
+    let node = node().await;
+    let dir = node.dir.path();
+    let lines: String = (0..50_000).map(|i| format!("{i},name {i},1\n")).collect();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gz, format!("id,name,n\n{lines}").as_bytes()).unwrap();
+    let packed = gz.finish().unwrap();
+    std::fs::write(dir.join("cut.csv.gz"), &packed[..packed.len() / 2]).unwrap();
+    std::fs::write(dir.join("no.csv.gz"), "id,name,n\n1,a,1\n").unwrap();
+    std::fs::write(dir.join("wide.csv"), "id,name,n\n1,a,1\n2,b,1,what\n3,c\n4,d,1\n").unwrap();
+    write_parquet(&dir.join("a.parquet"), &batch(0, 20_000));
+    let whole = std::fs::read(dir.join("a.parquet")).unwrap();
+    std::fs::write(dir.join("cut.parquet"), &whole[..whole.len() / 2]).unwrap();
+    let mut corrupt = whole.clone();
+    let middle = corrupt.len() / 2;
+    corrupt[middle..middle + 3000].fill(0xff);
+    std::fs::write(dir.join("middle.parquet"), corrupt).unwrap();
+    std::fs::create_dir(dir.join("folder")).unwrap();
+    for target in BOTH {
+        for (file, code, parts) in [
+            ("cut.csv.gz", Code::BadFile, &["\"cut.csv.gz\"", "gzip", "write it again"][..]),
+            ("no.csv.gz", Code::BadFile, &["\"no.csv.gz\"", "gzip", "compression = 'none'"]),
+            ("wide.csv", Code::BadFile, &["\"wide.csv\", line 3", "4 values, 3"]),
+            ("cut.parquet", Code::BadFile, &["\"cut.parquet\"", "Parquet", "write it again, or leave it out"]),
+            ("middle.parquet", Code::BadFile, &["\"middle.parquet\"", "behind row", "write it again, or leave it out"]),
+            ("folder", Code::InvalidRequest, &["\"folder\"", "FORMAT"]),
+            ("folder' (FORMAT csv) --", Code::InvalidRequest, &["\"folder\" is a folder", "'folder/*.parquet'"]),
+            ("/etc/hosts' (FORMAT csv) --", Code::Denied, &["/etc/hosts", "files.root"]),
+            ("folder/*.csv", Code::UndefinedFile, &["no file matches \"folder/*.csv\"", "files.root"]),
+        ] {
+            let error = node.ask(&format!("COPY {target} FROM '{file}'")).await.unwrap_err();
+            assert_eq!(error.code(), code, "{target} {file}: {error}");
+            for part in parts {
+                assert!(error.to_string().contains(part), "{file}: {error} does not say {part}");
+            }
+        }
+        assert_eq!(count(&node, target).await, 0, "nothing was added to {target}");
+        assert_eq!(node.ask(&format!("COPY {target} FROM 'wide.csv' (ON_ERROR quarantine)")).await.unwrap(), "COPY 2");
+        let set_aside = format!(
+            "SELECT count(*) FROM system.quarantine WHERE stream = '{target}' AND (original = '2,b,1,what' AND reason \
+             LIKE 'wide.csv, line 3: %' OR original = '3,c' AND reason LIKE 'wide.csv, line 4: %')"
+        );
+        assert_eq!(node.number(&set_aside).await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_goes_away_while_it_is_read_is_named() {
+    let node = node().await;
+    let dir = node.dir.path();
+    let lines: String = (0..100_000).map(|i| format!("{i},name {i}\n")).collect();
+    let names: Vec<String> = (0..8).map(|i| format!("{i}.csv")).collect();
+    names.iter().for_each(|name| std::fs::write(dir.join(name), format!("id,name\n{lines}")).unwrap());
+    let Outcome::Rows { mut rows, .. } = node.engine.session().execute("SELECT * FROM '*.csv'").await.unwrap() else {
+        panic!("no rows")
+    };
+    assert!(futures::StreamExt::next(&mut rows).await.unwrap().is_ok());
+    names.iter().for_each(|name| std::fs::remove_file(dir.join(name)).unwrap());
+    let error = loop {
+        match futures::StreamExt::next(&mut rows).await.expect("it ends with an error") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Code::UndefinedFile, "{error}");
+    assert!(error.to_string().contains(".csv\" went away while it was read"), "{error}");
 }
 
 fn cell() -> impl Strategy<Value = Option<String>> {

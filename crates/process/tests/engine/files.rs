@@ -119,7 +119,7 @@ async fn a_file_that_cannot_be_read_is_told_with_its_place() {
         ("SELECT * FROM read_csv('*.tsv')", Code::UndefinedFile, &["no file matches", "*.tsv"]),
         ("SELECT * FROM read_csv('/etc/passwd')", Code::Denied, &["/etc/passwd", "files.root"]),
         ("SELECT * FROM read_csv('../../etc/passwd')", Code::Denied, &["outside of", "files.root"]),
-        ("SELECT * FROM read_avro('a.avro')", Code::Unsupported, &["avro", "parquet, csv, json"]),
+        ("COPY (SELECT 1 AS a) TO 'a.orc' (FORMAT orc)", Code::Unsupported, &["orc", "parquet, csv, json"]),
         ("SELECT * FROM read_csv('bad.csv', headr = true)", Code::InvalidRequest, &["headr", "did you mean header"]),
         ("SELECT * FROM read_csv(1)", Code::InvalidRequest, &["read_csv takes a file"]),
         ("SELECT * FROM 'notes.doc'", Code::InvalidRequest, &["notes.doc", "formats"]),

@@ -1,5 +1,6 @@
 //! Owns an engine in a temporary folder, a clock that tests move, and short ways to write and ask.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use futures::TryStreamExt;
 use millstream_buffer::ManualClock;
 use millstream_catalog::{Catalog, ObjectName, SqliteCatalog};
 use millstream_process::{
-    Engine, EngineOptions, Error, FileAccess, IdempotencyKey, LogEngine, Outcome, PositionToken, QuarantinedRow,
-    Receipt, Rows, RunOptions,
+    Engine, EngineOptions, Error, FileAccess, IdempotencyKey, LogEngine, Outcome, PlainHttp, PositionToken,
+    QuarantinedRow, Receipt, Rows, RunOptions,
 };
 use object_store::ObjectStore;
 use tempfile::TempDir;
@@ -37,6 +38,23 @@ impl Node {
         let Node { engine, dir, clock, options } = Node::start().await;
         engine.shutdown().await;
         Self::open(dir, clock, EngineOptions { query_memory_bytes: bytes, ..options }).await
+    }
+
+    /// A fresh node that reads files by `http://` from there.
+    pub async fn with_plain_http(http: PlainHttp) -> Node {
+        Self::with_files(|files| FileAccess { http, ..files }).await
+    }
+
+    /// A fresh node whose object stores are told this.
+    pub async fn with_store_options(store_options: BTreeMap<String, String>) -> Node {
+        Self::with_files(|files| FileAccess { store_options, ..files }).await
+    }
+
+    async fn with_files(change: impl FnOnce(FileAccess) -> FileAccess) -> Node {
+        let Node { engine, dir, clock, options } = Node::start().await;
+        engine.shutdown().await;
+        let files = change(options.files.clone());
+        Self::open(dir, clock, EngineOptions { files, ..options }).await
     }
 
     /// A node on a folder and a store.

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod avro;
 mod care;
+#[path = "../../../../tests/clouds/server.rs"]
+mod cloud_server;
+mod clouds;
 mod copies;
 mod derived;
 mod dml;
+mod explain;
 mod faults;
 mod files;
 mod harness;
@@ -18,3 +23,4 @@ mod table_views;
 mod tables;
 mod views;
 mod watermarks;
+mod web;

@@ -6,6 +6,9 @@ mod appends;
 mod care;
 mod changes;
 mod clones;
+#[path = "../../../../tests/clouds/server.rs"]
+mod cloud_server;
+mod clouds;
 mod column_types;
 mod durable;
 mod evolution;

@@ -1,4 +1,4 @@
-//! Owns CREATE STREAM … FROM SAMPLE: columns found in a piece of a file.
+//! Owns the columns of text that does not say its own: found in a piece of it.
 //!
 //! Every row is read and each column gets the narrowest type that takes all of its values (see [`shape`]). Nothing is
 //! declared NOT NULL: a sample shows what was there, not what will come.
@@ -7,10 +7,6 @@ mod json;
 mod shape;
 mod text;
 
-use arrow::array::AsArray;
-use arrow::csv::ReaderBuilder;
-use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, DataType, ObjectName, Stream, StreamId, StreamOptions};
 use uuid::Uuid;
@@ -18,38 +14,10 @@ use uuid::Uuid;
 use self::shape::Shape;
 use crate::{Error, Result};
 
-/// How a sample is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SampleFormat {
-    /// A JSON object per line, or one array of objects.
-    Ndjson,
-    /// Comma-separated values under a header.
-    Csv,
-}
-
-impl SampleFormat {
-    /// The format of that name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
-            "csv" => Some(Self::Csv),
-            _ => None,
-        }
-    }
-
-    /// The format that a file's name tells.
-    pub(super) fn of_path(path: &str) -> Option<Self> {
-        let (_, extension) = path.rsplit_once('.')?;
-        Self::named(extension)
-    }
-}
-
-/// The columns of a sample, in the order in which they first appear. Cut a long file behind one of its lines.
-pub fn infer(sample: &[u8], format: SampleFormat) -> Result<Vec<Column>> {
-    let fields = match format {
-        SampleFormat::Ndjson => json::fields(sample)?,
-        SampleFormat::Csv => csv_fields(sample)?,
-    };
+/// The columns of JSON, an object per line or one array of objects, in the order in which they first
+/// appear. Cut a long file behind one of its lines.
+pub(crate) fn infer(sample: &[u8]) -> Result<Vec<Column>> {
+    let fields = json::fields(sample)?;
     if fields.is_empty() {
         return Err(invalid("the sample has no rows with fields, there is nothing to find columns in"));
     }
@@ -60,7 +28,7 @@ pub fn infer(sample: &[u8], format: SampleFormat) -> Result<Vec<Column>> {
 }
 
 /// The narrowest type that takes all of these cells of a CSV column; text where there are none.
-pub fn infer_cells<'a>(cells: impl Iterator<Item = &'a str>) -> DataType {
+pub(crate) fn infer_cells<'a>(cells: impl Iterator<Item = &'a str>) -> DataType {
     let mut shape = Shape::Unknown;
     cells.filter(|cell| !cell.is_empty()).for_each(|cell| shape.widen(Shape::of_cell(cell)));
     shape.or_text().into_data_type()
@@ -84,27 +52,6 @@ fn check(columns: &[Column]) -> Result<()> {
     Ok(stream.validate()?)
 }
 
-fn csv_fields(sample: &[u8]) -> Result<Vec<(String, Shape)>> {
-    let broken = |e: arrow::error::ArrowError| invalid(format!("the sample is not CSV with a header: {e}"));
-    let format = Format::default().with_header(true);
-    let (header, _) = format.infer_schema(sample, Some(0)).map_err(broken)?;
-    let names: Vec<String> = header.fields().iter().map(|f| f.name().trim().to_owned()).collect();
-    let text = Schema::new(names.iter().map(|n| Field::new(n, ArrowType::Utf8, true)).collect::<Vec<_>>());
-    let reader = ReaderBuilder::new(text.into()).with_header(true).build(sample).map_err(broken)?;
-    let mut shapes = vec![Shape::Unknown; names.len()];
-    for batch in reader {
-        let batch = batch.map_err(broken)?;
-        for (shape, column) in shapes.iter_mut().zip(batch.columns()) {
-            for cell in column.as_string::<i32>().iter().flatten().filter(|c| !c.is_empty()) {
-                shape.widen(Shape::of_cell(cell));
-            }
-        }
-    }
-    // A CSV cell is text when nothing narrower is seen; JSON would show its quotes.
-    let cells = shapes.into_iter().map(Shape::or_text);
-    Ok(names.into_iter().zip(cells).collect())
-}
-
 fn invalid(message: impl Into<String>) -> Error {
     Error::rejected(Code::InvalidValue, message)
 }
@@ -113,8 +60,8 @@ fn invalid(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    fn found(sample: &str, format: SampleFormat) -> String {
-        let columns = infer(sample.as_bytes(), format).unwrap();
+    fn found(sample: &str) -> String {
+        let columns = infer(sample.as_bytes()).unwrap();
         columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect::<Vec<_>>().join(", ")
     }
 
@@ -128,7 +75,7 @@ mod tests {
         "#;
         let lines: Vec<_> = sample.lines().map(str::trim).collect();
         assert_eq!(
-            found(&lines.join("\n"), SampleFormat::Ndjson),
+            found(&lines.join("\n")),
             "n decimal(20,0), x double precision, b boolean, d timestamp, t timestamp, z timestamptz, u uuid, e text, \
              n2 double precision[], m json, h time, o row(a bigint, b row(c text)), l row(k bigint, v json)[]"
         );
@@ -136,35 +83,38 @@ mod tests {
 
     #[test]
     fn an_array_of_objects_is_a_sample_too() {
-        assert_eq!(found("[{\"a\": 1},\n {\"b\": \"x\"}]", SampleFormat::Ndjson), "a bigint, b text");
+        assert_eq!(found("[{\"a\": 1},\n {\"b\": \"x\"}]"), "a bigint, b text");
     }
 
     #[test]
     fn a_csv_sample_is_typed_by_its_cells() {
-        let sample = "id,price,on,at,zip,none\n1,1.5,true,2013-01-01 05:00:00,00501,\n2,2,false,,10001,\n";
-        assert_eq!(
-            found(sample, SampleFormat::Csv),
-            "id bigint, price double precision, on boolean, at timestamp, zip text, none text"
-        );
+        for (cells, expected) in [
+            (["1", "2"], "bigint"),
+            (["1.5", "2"], "double precision"),
+            (["true", "false"], "boolean"),
+            (["2013-01-01 05:00:00", ""], "timestamp"),
+            (["00501", "10001"], "text"),
+            (["", ""], "text"),
+        ] {
+            assert_eq!(infer_cells(cells.into_iter()).to_string(), expected, "{cells:?}");
+        }
     }
 
     #[test]
     fn a_sample_that_does_not_parse_is_refused_with_its_line() {
-        let error = infer(b"{\"a\": 1}\n{\"a\": \n", SampleFormat::Ndjson).unwrap_err().to_string();
+        let error = infer(b"{\"a\": 1}\n{\"a\": \n").unwrap_err().to_string();
         assert!(error.starts_with("the sample's line 2"), "{error}");
-        let error = infer(b"{\"a\": 1}\n[1]\n", SampleFormat::Ndjson).unwrap_err().to_string();
+        let error = infer(b"{\"a\": 1}\n[1]\n").unwrap_err().to_string();
         assert_eq!(error, "the sample's line 2 is not a JSON object");
-        let error = infer(b"a,b\n1,2,3\n", SampleFormat::Csv).unwrap_err().to_string();
-        assert!(error.starts_with("the sample is not CSV with a header"), "{error}");
         for empty in ["", "\n\n", "{}\n", "[]"] {
-            let error = infer(empty.as_bytes(), SampleFormat::Ndjson).unwrap_err().to_string();
+            let error = infer(empty.as_bytes()).unwrap_err().to_string();
             assert!(error.contains("there is nothing to find columns in"), "{error}");
         }
     }
 
     #[test]
     fn names_that_differ_in_case_alone_are_refused() {
-        let error = infer(b"{\"id\": 1, \"ID\": 2}", SampleFormat::Ndjson).unwrap_err().to_string();
+        let error = infer(b"{\"id\": 1, \"ID\": 2}").unwrap_err().to_string();
         assert!(error.contains("named twice"), "{error}");
     }
 }

@@ -11,9 +11,9 @@ use crate::ddl::create::{column_list, said_format, sample_format};
 use crate::ddl::cursor::Cursor;
 use crate::ddl::entry::Entries;
 use crate::ddl::query::{QueryText, query};
-use crate::ddl::sample::SampleFormat;
 use crate::ddl::view::{column_names, is_derived, named};
 use crate::ddl::{ColumnName, Command, SampleDraft, StreamDraft};
+use crate::files::Format;
 
 /// A table that a query fills, as CREATE TABLE … AS says it, before the query is planned.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +115,7 @@ struct TableClauses {
 
 impl TableClauses {
     /// Reads them up to AS or the end; `format` takes the option that says how a sample is written.
-    fn parse(cursor: &mut Cursor<'_>, mut format: Option<&mut Option<SampleFormat>>) -> Result<Self> {
+    fn parse(cursor: &mut Cursor<'_>, mut format: Option<&mut Option<Format>>) -> Result<Self> {
         let mut clauses = Self::default();
         let mut seen: Vec<&str> = Vec::new();
         while !cursor.at_end() && !cursor.is_words(&["as"]) {
@@ -129,11 +129,7 @@ impl TableClauses {
         Ok(clauses)
     }
 
-    fn clause(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        mut format: Option<&mut Option<SampleFormat>>,
-    ) -> Result<&'static str> {
+    fn clause(&mut self, cursor: &mut Cursor<'_>, mut format: Option<&mut Option<Format>>) -> Result<&'static str> {
         if cursor.take_words(&["partition", "by"]) || cursor.take_words(&["partitioned", "by"]) {
             refuse_partition_methods(cursor)?;
             self.table.partitioned_by = column_list(cursor, "the partition columns", "PARTITIONED BY")?;

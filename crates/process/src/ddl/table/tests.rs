@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::Error;
-use crate::ddl::{Command, SampleFormat, parse};
+use crate::ddl::{Command, parse};
+use crate::files::Format;
 
 pub(super) fn one(sql: &str) -> Command {
     let mut statements = parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
@@ -94,7 +95,7 @@ fn other_ways_to_make_a_table_are_read() {
     else {
         panic!("not taken")
     };
-    assert_eq!((sample.format, sample.options.durability), (SampleFormat::Csv, Durability::Os));
+    assert_eq!((sample.format, sample.options.durability), (Format::Csv, Durability::Os));
     assert_eq!(sample.table.unwrap().sorted_by, ["a"]);
     let Command::CreateTable { table, .. } = one("create table t location 'file:///x'") else { panic!("not taken") };
     assert!(table.columns.is_empty());

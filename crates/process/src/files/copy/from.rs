@@ -20,6 +20,7 @@ use crate::files::access::{File, find};
 use crate::files::bytes::{Sent, sent};
 use crate::files::decode::Column;
 use crate::ingest::{append_patiently, log_key};
+use crate::jobs::{Job, Measure};
 use crate::queries::QueryGuard;
 use crate::sql::{cancelled, expired, timed_out};
 use crate::stream::OpenStream;
@@ -91,6 +92,8 @@ pub(crate) struct CopyJob {
     copy: CopyFrom,
     guard: QueryGuard,
     timeout: Option<Duration>,
+    /// Rows that were appended to a stream.
+    appended: AtomicU64,
 }
 
 impl CopyJob {
@@ -101,14 +104,15 @@ impl CopyJob {
         guard: QueryGuard,
         timeout: Option<Duration>,
     ) -> Result<Self> {
-        if shared.view(&copy.target).is_some() {
+        if shared.view(&copy.target).is_some() || shared.plain_view(&copy.target).is_some() {
             let message = format!("{} is a view: rows are copied into what it reads", copy.target);
             return Err(Error::rejected(Code::WrongObjectType, message));
         }
-        let open = shared.stream(&copy.target)?;
+        let open = shared.stream(&copy.target).map_err(|e| advised(e, copy))?;
         shared.refuse_rows_for_query(&copy.target)?;
         let columns = columns_of(&open, copy)?;
-        Ok(Self { shared: Arc::clone(shared), open, columns, copy: copy.clone(), guard, timeout })
+        let (shared, appended) = (Arc::clone(shared), AtomicU64::new(0));
+        Ok(Self { shared, open, columns, copy: copy.clone(), guard, timeout, appended })
     }
 
     /// Begins to take what a client sends.
@@ -136,6 +140,7 @@ impl CopyJob {
             () = self.guard.cancel_token().cancelled() => Err(cancelled()),
             () = expired(self.timeout) => Err(timed_out(self.timeout)),
         };
+        let totals = totals.map_err(|e| self.with_appended(e));
         self.guard.finish(totals.as_ref().err());
         let totals = totals?;
         let mut notices = Vec::new();
@@ -146,6 +151,25 @@ impl CopyJob {
             notices.push(format!("{} rows were there already, skipped", totals.present));
         }
         Ok((format!("COPY {}", totals.added), notices))
+    }
+
+    /// An error with how far the load was: rows that are in a stream stay there.
+    fn with_appended(&self, error: Error) -> Error {
+        let appended = self.appended.load(Ordering::Relaxed);
+        if appended == 0 {
+            return error;
+        }
+        let hint = match self.copy.options.once {
+            true => "the same statement goes on behind them",
+            false if self.copy.files.is_empty() => "what was added stays: a stream takes no row back",
+            false => "what was added stays; WITH (once = true) makes a COPY go on where one stopped",
+        };
+        Error::Rejected {
+            code: error.code(),
+            message: format!("{error}; {appended} rows were added to {} before", self.copy.target),
+            hint: Some(hint.to_owned()),
+            position: None,
+        }
     }
 
     async fn load(&self, input: Input) -> Result<Totals> {
@@ -190,14 +214,12 @@ impl CopyJob {
         Ok(())
     }
 
-    fn job(&self, input: &Input) -> crate::jobs::Job {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    fn job(&self, input: &Input) -> (Job, Arc<Measure>) {
         let from = match input {
             Input::Files(_) => self.copy.files.join(", "),
             Input::Sent(_) => "stdin".to_owned(),
         };
-        self.shared.jobs.register("copy", &format!("{} from {from} (#{number})", self.copy.target))
+        self.shared.jobs.statement("copy", &format!("{} from {from}", self.copy.target), self.guard.id())
     }
 
     fn read(&self, input: Input, progress: &Arc<Progress>) -> Pieced {
@@ -226,7 +248,7 @@ impl CopyJob {
         let mut rows_of = vec![0; identities.len()];
         while let Some(piece) = pieces.next().await.transpose()? {
             let key = self.key(identities.get(piece.file), piece.number);
-            let receipt = append(&handle, piece.batch, &piece.refused, key).await?;
+            let receipt = self.append(&handle, piece.batch, &piece.refused, key).await?;
             rows_of.iter_mut().skip(piece.file).take(1).for_each(|rows| *rows += receipt.accepted);
             totals.add(&receipt);
         }
@@ -248,13 +270,13 @@ impl CopyJob {
         if !self.copy.options.once
             && let Some(all) = spooled.whole(&schema)?
         {
-            totals.add(&append(&handle, all, &[], None).await?);
+            totals.add(&self.append(&handle, all, &[], None).await?);
             return Ok(());
         }
         let mut rows_of = vec![0; identities.len()];
         while let Some(piece) = spooled.next()? {
             let key = self.key(identities.get(piece.file), piece.number);
-            let receipt = append(&handle, piece.batch, &[], key).await?;
+            let receipt = self.append(&handle, piece.batch, &[], key).await?;
             rows_of.iter_mut().skip(piece.file).take(1).for_each(|rows| *rows += receipt.accepted);
             totals.add(&receipt);
         }
@@ -267,6 +289,30 @@ impl CopyJob {
     fn key(&self, identity: Option<&String>, number: u64) -> Option<IdempotencyKey> {
         let identity = identity.filter(|_| self.copy.options.once)?;
         Some(IdempotencyKey { key: format!("copy\0{identity}\0{number}"), content: 0 })
+    }
+
+    /// Sets refused rows aside and appends the others, waiting for room among the rows that others have under way.
+    async fn append(
+        &self,
+        handle: &StreamHandle,
+        batch: RecordBatch,
+        refused: &[QuarantinedRow],
+        key: Option<IdempotencyKey>,
+    ) -> Result<Receipt> {
+        if !refused.is_empty() {
+            handle.set_aside(refused, key.as_ref()).await?;
+        }
+        loop {
+            match handle.append(batch.clone(), Vec::new(), key.clone()).await {
+                Err(error) if error.code() == Code::Busy => tokio::time::sleep(FULL_PAUSE).await,
+                Err(error) => return Err(error),
+                Ok(receipt) if receipt.duplicate => return Ok(receipt),
+                Ok(receipt) => {
+                    self.appended.fetch_add(receipt.accepted, Ordering::Relaxed);
+                    return Ok(Receipt { quarantined: refused.len() as u64, ..receipt });
+                }
+            }
+        }
     }
 
     /// Makes one change of all rows; with `once` one of each file.
@@ -339,23 +385,20 @@ fn identities(input: &Input) -> Vec<String> {
     }
 }
 
-/// Sets refused rows aside and appends the others, waiting for room among the rows that others have under way.
-async fn append(
-    handle: &StreamHandle,
-    batch: RecordBatch,
-    refused: &[QuarantinedRow],
-    key: Option<IdempotencyKey>,
-) -> Result<Receipt> {
-    if !refused.is_empty() {
-        handle.set_aside(refused, key.as_ref()).await?;
+/// What is not there can be made of the files that were to be loaded.
+fn advised(error: Error, copy: &CopyFrom) -> Error {
+    if error.code() != Code::UndefinedObject {
+        return error;
     }
-    loop {
-        match handle.append(batch.clone(), Vec::new(), key.clone()).await {
-            Err(error) if error.code() == Code::Busy => tokio::time::sleep(FULL_PAUSE).await,
-            Err(error) => return Err(error),
-            Ok(receipt) if receipt.duplicate => return Ok(receipt),
-            Ok(receipt) => return Ok(Receipt { quarantined: refused.len() as u64, ..receipt }),
-        }
+    let made = match copy.files.first() {
+        Some(file) => format!("FROM SAMPLE '{}'", file.replace('\'', "''")),
+        None => "(column type, …)".to_owned(),
+    };
+    Error::Rejected {
+        code: Code::UndefinedObject,
+        message: format!("there is no table or stream {}: COPY makes none", copy.target),
+        hint: Some(format!("make it first: CREATE TABLE {} {made}", copy.target)),
+        position: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the reading half of COPY FROM: files one after the other, their rows cast, admitted and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::BooleanBuffer;
@@ -15,14 +15,12 @@ use crate::files::access::File;
 use crate::files::bytes::Pieces;
 use crate::files::decode::{Column, Decoded, FileReader, Matching, Refused};
 use crate::files::failure::at_line;
-use crate::jobs::Job;
+use crate::jobs::{Job, Measure};
 use crate::stream::{Counters, OpenStream};
 use crate::{Error, QuarantinedRow, Result, Rows};
 
 /// Pieces that may wait to be written.
 const PIECES_AHEAD: usize = 2;
-/// A piece is told to `system.jobs` when so many more rows were read.
-const ROWS_TOLD: u64 = 100_000;
 
 /// What is read.
 pub(super) enum Input {
@@ -43,33 +41,30 @@ pub(super) struct Piece {
     pub(super) refused: Vec<QuarantinedRow>,
 }
 
-/// How far a load is.
+/// How far a load is, for `system.jobs`; it goes from there with this.
 #[derive(Debug)]
 pub(super) struct Progress {
-    job: Job,
-    rows: AtomicU64,
-    bytes: AtomicU64,
-    total_bytes: u64,
-    files: usize,
+    measure: Arc<Measure>,
+    _job: Job,
 }
 
 impl Progress {
-    pub(super) fn new(job: Job, input: &Input) -> Self {
-        let (files, total_bytes) = match input {
-            Input::Files(files) => (files.len(), files.iter().map(|f| f.meta.size).sum()),
-            Input::Sent(_) => (0, 0),
-        };
-        job.started();
-        Self { job, rows: AtomicU64::new(0), bytes: AtomicU64::new(0), total_bytes, files }
+    pub(super) fn new((job, measure): (Job, Arc<Measure>), input: &Input) -> Self {
+        if let Input::Files(files) = input {
+            measure.total_files.store(files.len() as u64, Ordering::Relaxed);
+            measure.total_bytes.store(files.iter().map(|f| f.meta.size).sum(), Ordering::Relaxed);
+        }
+        Self { measure, _job: job }
     }
 
-    fn tell(&self, file: usize) {
-        let (rows, bytes) = (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        let text = match self.files {
-            0 => format!("{rows} rows, {bytes} bytes"),
-            files => format!("{rows} rows, {bytes} of {} bytes, file {} of {files}", self.total_bytes, file + 1),
-        };
-        self.job.progressed(text);
+    fn read(&self, rows: u64, bytes: u64) {
+        self.measure.add_rows(rows);
+        self.measure.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn finished_file(&self, bytes: u64) {
+        self.measure.bytes.store(bytes, Ordering::Relaxed);
+        self.measure.files.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -121,50 +116,44 @@ impl Load {
                 let mut before = 0;
                 for (i, file) in files.iter().enumerate() {
                     let mut reader = FileReader::open(file, &reading, self.columns.clone(), &matching).await?;
-                    if !self.read_one(&mut reader, &file.name, (i, before, file.meta.size), output).await? {
+                    let fetched = || before + file.fetched().min(file.meta.size);
+                    if !self.read_one(&mut reader, &file.name, i, |_| fetched(), output).await? {
                         return Ok(());
                     }
                     before += file.meta.size;
+                    self.progress.finished_file(before);
                 }
             }
             Input::Sent(pieces) => {
                 let name = "stdin".to_owned();
                 let mut reader =
                     FileReader::over_text(name.clone(), pieces, &reading, self.columns.clone(), &matching).await?;
-                self.read_one(&mut reader, &name, (0, 0, u64::MAX), output).await?;
+                self.read_one(&mut reader, &name, 0, FileReader::bytes_read, output).await?;
             }
         }
         Ok(())
     }
 
-    /// Reads one file; whether somebody still wants more.
+    /// Reads one file; whether somebody still wants more. `bytes` says how many were read so far, of all files.
     async fn read_one(
         &self,
         reader: &mut FileReader,
         name: &str,
-        (file, before, size): (usize, u64, u64),
+        file: usize,
+        bytes: impl Fn(&FileReader) -> u64,
         output: &mpsc::Sender<Result<Piece>>,
     ) -> Result<bool> {
-        let (mut number, mut told) = (0, 0);
+        let mut number = 0;
         while let Some(decoded) = reader.next().await? {
+            let rows = decoded.batch.num_rows() as u64;
             let piece = self.piece(decoded, name, file, number)?;
             number += 1;
-            let rows = piece.batch.num_rows() as u64;
-            let all = self.progress.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-            self.progress.bytes.store(before + reader.bytes_read().min(size), Ordering::Relaxed);
-            if all >= told + ROWS_TOLD || number == 1 {
-                told = all;
-                self.progress.tell(file);
-            }
+            self.progress.read(rows, bytes(reader));
             if output.send(Ok(piece)).await.is_err() {
                 return Ok(false);
             }
         }
         Counters::add(&self.open.counters.unknown_fields, reader.unknown_fields());
-        if size != u64::MAX {
-            self.progress.bytes.store(before + size, Ordering::Relaxed);
-        }
-        self.progress.tell(file);
         Ok(true)
     }
 

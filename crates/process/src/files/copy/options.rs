@@ -87,7 +87,10 @@ impl CopyOptions {
                 }
             }
             "escape" if csv => self.dialect.escape = one_byte(name, text)?,
-            "compression" => self.compression = Compression::named(text)?,
+            "compression" => {
+                let format = if let CopyFormat::File(format) = self.format { format } else { Format::Csv };
+                self.compression = Compression::named(text, format)?;
+            }
             "on_error" => {
                 self.quarantine = match text.to_ascii_lowercase().as_str() {
                     "quarantine" => true,
@@ -124,7 +127,7 @@ impl CopyOptions {
         if self.format == CopyFormat::Binary && !files.is_empty() {
             return Err(bad("format binary is for STDIN and STDOUT".to_owned()));
         }
-        let whole = matches!(self.format, CopyFormat::File(Format::Parquet | Format::Arrow));
+        let whole = matches!(self.format, CopyFormat::File(Format::Parquet | Format::Arrow | Format::Avro));
         if whole && files.is_empty() {
             let message = format!("format {} is for files: STDIN and STDOUT take text, csv and binary", self.name());
             return Err(bad(message));
@@ -205,7 +208,10 @@ mod tests {
     fn options_that_do_not_fit_are_refused_with_what_does() {
         let message = |given: &[(&str, &str)], files: &[&str]| read(given, files).unwrap_err().to_string();
         assert!(message(&[("formt", "csv")], &[]).contains("did you mean format?"));
-        assert!(message(&[("format", "avro")], &[]).contains("parquet, csv, json"));
+        assert!(message(&[("format", "orc")], &[]).contains("parquet, csv, json"));
+        assert!(message(&[("format", "avro")], &[]).contains("is for files"));
+        assert!(message(&[("compression", "snappy")], &["a.csv"]).contains("not known for csv; write 'gzip'"));
+        assert!(message(&[("compression", "bzip2")], &["a.avro"]).contains("'deflate', 'snappy', 'zstd'"));
         assert!(message(&[("once", "true")], &[]).contains("for files"));
         assert!(message(&[("quote", "'")], &["a.json"]).contains("does not belong to format json"));
         assert!(message(&[("delimiter", "::")], &["a.csv"]).contains("one ASCII character"));

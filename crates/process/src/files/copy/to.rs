@@ -17,6 +17,7 @@ use crate::engine::Shared;
 use crate::files::access::{Target, target};
 use crate::files::failure::store_error;
 use crate::files::format::Compression;
+use crate::jobs::Measure;
 use crate::sql::RowStream;
 use crate::{Error, Result};
 
@@ -32,6 +33,7 @@ pub(crate) async fn copy_to(
     mut rows: RowStream,
     name: &str,
     options: &CopyOptions,
+    measure: &Measure,
 ) -> Result<u64> {
     let runtime = shared.context()?.runtime_env();
     let compression = options.compression.unwrap_or_else(|| Compression::of_name(name));
@@ -45,6 +47,7 @@ pub(crate) async fn copy_to(
         let encoded = match batch {
             Ok(batch) => {
                 count += batch.num_rows() as u64;
+                measure.add_rows(batch.num_rows() as u64);
                 encoder.write(&batch)
             }
             Err(error) => Err(error),
@@ -71,7 +74,7 @@ enum Output {
 
 impl Output {
     async fn remote(name: &str, store: Arc<dyn ObjectStore>, path: object_store::path::Path) -> Result<Self> {
-        let upload = store.put_multipart(&path).await.map_err(|e| store_error(name, e))?;
+        let upload = store.put_multipart(&path).await.map_err(|e| store_error(name, &e))?;
         Ok(Self::Remote { name: name.to_owned(), upload: WriteMultipart::new_with_chunk_size(upload, PART_BYTES) })
     }
 
@@ -79,7 +82,7 @@ impl Output {
         match self {
             Self::Local(file) => file.write(bytes).await,
             Self::Remote { name, upload } => {
-                upload.wait_for_capacity(PARTS_AHEAD).await.map_err(|e| store_error(name, e))?;
+                upload.wait_for_capacity(PARTS_AHEAD).await.map_err(|e| store_error(name, &e))?;
                 upload.write(bytes);
                 Ok(())
             }
@@ -90,7 +93,7 @@ impl Output {
         match self {
             Self::Local(file) => file.finish().await,
             Self::Remote { name, upload } => {
-                upload.finish().await.map_err(|e| store_error(&name, e))?;
+                upload.finish().await.map_err(|e| store_error(&name, &e))?;
                 Ok(())
             }
         }

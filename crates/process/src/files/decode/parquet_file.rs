@@ -24,10 +24,13 @@ pub(super) struct ParquetFile {
 
 impl AsyncFileReader for ParquetFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        self.file.count_fetched(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX));
         async move { self.file.store.get_range(&self.file.meta.location, range).await.map_err(failed) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        let bytes: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+        self.file.count_fetched(usize::try_from(bytes).unwrap_or(usize::MAX));
         async move { self.file.store.get_ranges(&self.file.meta.location, &ranges).await.map_err(failed) }.boxed()
     }
 

@@ -15,29 +15,29 @@ use super::parquet_file::ParquetFile;
 use crate::Result;
 use crate::files::access::File;
 use crate::files::bytes::Pieces;
-use crate::files::failure::corrupt;
+use crate::files::failure::{corrupt, parquet_error};
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// What a file of Arrow IPC begins with, with zeros behind it, where a stream begins at once.
 const FILE_MAGIC: &[u8] = b"ARROW1";
 
-type Batches = BoxStream<'static, Result<RecordBatch>>;
+pub(super) type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 /// The columns and rows of a Parquet file.
 pub(in crate::files) async fn parquet_batches(file: &File) -> Result<(SchemaRef, Batches)> {
     let reader = ParquetFile { file: file.clone() };
     let name = file.name.clone();
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| corrupt(&file.name, "Parquet", &e))?;
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| parquet_error(&file.name, e, None))?;
     let schema = Arc::clone(builder.schema());
-    let stream = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| corrupt(&file.name, "Parquet", &e))?;
+    let stream = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| parquet_error(&file.name, e, None))?;
     let mut rows = 0;
     let batches = stream.map(move |batch| match batch {
         Ok(batch) => {
             rows += batch.num_rows();
             Ok(batch)
         }
-        Err(e) => Err(corrupt(&name, "Parquet", &format!("{e}, behind row {rows}"))),
+        Err(e) => Err(parquet_error(&name, e, Some(rows))),
     });
     Ok((schema, batches.boxed()))
 }

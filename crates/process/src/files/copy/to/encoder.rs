@@ -1,5 +1,7 @@
 //! Owns how rows become the bytes of a file, in every format that is written.
 
+mod avro;
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as ParquetCompression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use self::avro::AvroRows;
 use crate::files::cast::to_json;
 use crate::files::copy::{CopyFormat, CopyOptions};
 use crate::files::dialect::{Dialect, Header};
@@ -35,6 +38,7 @@ pub(super) struct Encoder {
 enum Form {
     Parquet(Box<ArrowWriter<Waiting>>),
     Arrow(Box<FileWriter<Packed>>),
+    Avro(Box<AvroRows<Packed>>),
     Json(JsonWriter<Packed, LineDelimited>),
     Text { dialect: Dialect, output: Packed },
 }
@@ -50,6 +54,12 @@ impl Encoder {
             CopyFormat::File(Format::Arrow) => {
                 let output = Packed::new(bytes.clone(), compression)?;
                 Form::Arrow(Box::new(FileWriter::try_new(output, schema).map_err(|e| failed(&e))?))
+            }
+            CopyFormat::File(Format::Avro) => {
+                // What is said is how its blocks are packed; a name may say that the file is, besides.
+                let whole = if options.compression.is_some() { Compression::None } else { compression };
+                let output = Packed::new(bytes.clone(), whole)?;
+                Form::Avro(Box::new(AvroRows::new(output, schema, options.compression).map_err(|e| failed(&e))?))
             }
             CopyFormat::File(Format::Json) => {
                 let builder = WriterBuilder::new().with_encoder_factory(Arc::new(JsonAsIs));
@@ -73,6 +83,7 @@ impl Encoder {
         match &mut self.form {
             Form::Parquet(writer) => writer.write(batch).map_err(|e| failed(&e)),
             Form::Arrow(writer) => writer.write(batch).map_err(|e| failed(&e)),
+            Form::Avro(rows) => rows.write(batch).map_err(|e| failed(&e)),
             Form::Json(writer) => writer.write(batch).map_err(|e| failed(&e)),
             Form::Text { dialect, output } => {
                 let lines = delimited(batch, dialect)?;
@@ -97,6 +108,7 @@ impl Encoder {
                 writer.close().map_err(|e| failed(&e))?;
             }
             Form::Arrow(writer) => writer.into_inner().map_err(|e| failed(&e))?.finish()?,
+            Form::Avro(rows) => rows.finish().map_err(|e| failed(&e))?.finish()?,
             Form::Json(mut writer) => {
                 writer.finish().map_err(|e| failed(&e))?;
                 writer.into_inner().finish()?;
@@ -111,7 +123,8 @@ fn properties(options: &CopyOptions) -> Result<WriterProperties> {
     let compression = match options.compression {
         None | Some(Compression::Zstd) => ParquetCompression::ZSTD(ZstdLevel::default()),
         Some(Compression::Gzip) => ParquetCompression::GZIP(GzipLevel::default()),
-        Some(Compression::None) => ParquetCompression::UNCOMPRESSED,
+        Some(Compression::Snappy) => ParquetCompression::SNAPPY,
+        Some(Compression::None | Compression::Deflate) => ParquetCompression::UNCOMPRESSED,
     };
     Ok(WriterProperties::builder().set_compression(compression).build())
 }
@@ -222,7 +235,7 @@ enum Packed {
 impl Packed {
     fn new(bytes: Waiting, compression: Compression) -> Result<Self> {
         Ok(match compression {
-            Compression::None => Self::Plain(bytes),
+            Compression::None | Compression::Snappy | Compression::Deflate => Self::Plain(bytes),
             Compression::Gzip => Self::Gzip(GzEncoder::new(bytes, flate2::Compression::default())),
             Compression::Zstd => Self::Zstd(zstd::Encoder::new(bytes, 0).map_err(|e| failed(&e))?),
         })

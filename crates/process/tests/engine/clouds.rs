@@ -1,0 +1,43 @@
+//! Files in the stores of other clouds: written, found by pattern, read, loaded once.
+
+use millstream_catalog::fault::{Code, Fault};
+
+use crate::cloud_server::{Cloud, CloudServer};
+use crate::harness::Node;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_on_azure_are_written_found_and_loaded() {
+    files(Cloud::Azure, "files_on_azure_are_written_found_and_loaded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_on_google_cloud_are_written_found_and_loaded() {
+    files(Cloud::Google, "files_on_google_cloud_are_written_found_and_loaded").await;
+}
+
+async fn files(cloud: Cloud, test: &str) {
+    let Some(server) = CloudServer::shared(cloud, test) else { return };
+    let node = Node::with_store_options(server.options()).await;
+    let place = server.new_place();
+    let rows = "SELECT value AS id, concat('n', value) AS name FROM generate_series(1, 3000)";
+    for file in ["a/1.parquet", "a/2.parquet", "b/1.parquet", "b/1.csv.gz", "b/1.avro"] {
+        assert_eq!(node.ask(&format!("COPY ({rows}) TO '{place}/{file}'")).await.unwrap(), "COPY 3000", "{file}");
+    }
+    for (pattern, count) in [("a/*.parquet", 6000), ("**/*.parquet", 9000), ("b/1.csv.gz", 3000), ("b/1.avro", 3000)] {
+        assert_eq!(node.number(&format!("SELECT count(*) FROM '{place}/{pattern}'")).await, count, "{pattern}");
+    }
+    assert_eq!(node.number(&format!("SELECT count(*) FROM '{place}/a/1.parquet' WHERE id > 2990")).await, 10);
+    node.ask(&format!("CREATE TABLE t FROM SAMPLE '{place}/a/*.parquet'")).await.unwrap();
+    let copy = format!("COPY t FROM '{place}/a/*.parquet' WITH (once = true)");
+    assert_eq!(node.ask(&copy).await.unwrap(), "COPY 6000");
+    assert_eq!(node.ask(&copy).await.unwrap(), "COPY 0");
+    for (file, code, part) in [
+        ("none.parquet", Code::UndefinedFile, "there is no file"),
+        ("a/*.csv", Code::UndefinedFile, "no file matches"),
+        ("a' (FORMAT csv) --", Code::InvalidRequest, "is a folder"),
+    ] {
+        let error = node.ask(&format!("COPY t FROM '{place}/{file}'")).await.unwrap_err();
+        assert_eq!(error.code(), code, "{file}: {error}");
+        assert!(error.to_string().contains(part), "{file}: {error}");
+    }
+}
