@@ -23,9 +23,10 @@ test: need-cargo need-cc need-python ## every test
 	@cargo test --locked --workspace
 	@if [ -d tests/clients ]; then MILLSTREAM_BIN=$(abspath $(BIN)) $(VENV)/bin/python -m pytest -q -rs tests/clients; fi
 
-test-s3: need-cargo need-cc need-python ## the lake's tests again, with the lake on an S3 server that they start
+test-s3: need-cargo need-cc need-python ## the lake's and the engine's tests again, with the lake on an S3 server that they start
 	@scripts/test-env.sh $(VENV)
-	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --workspace --test lake
+	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream-store --test lake
+	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream-process --test engine
 
 lint: need-cargo need-cc ## formatting, clippy and rustdoc, warnings denied
 	@cargo fmt --all --check
@@ -46,7 +47,7 @@ tpch: need-cargo need-cc need-python ## TPC-H at scale 1 beside DuckDB, its answ
 	@cargo build --locked --release --package millstream --package millstream-bench --package millstream-nexmark
 	@python3 bench/run.py --only tpch $(ARGS)
 
-soak: need-cargo need-cc ## the crash test without end; stop it with Ctrl-C
+soak: need-cargo need-cc ## the crash tests without end, with another writer beside; stop them with Ctrl-C
 	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture
 
 soak-views: need-cargo need-cc ## random queries over random changes without end; stops at a difference, or with Ctrl-C

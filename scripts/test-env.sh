@@ -44,3 +44,21 @@ if [ ! -x "$venv/node/node_modules/.bin/azurite-blob" ] && ! command -v azurite-
     command -v npm >/dev/null && npm install --prefix "$venv/node" --no-audit --no-fund --silent azurite@3.35.0 ||
         missing azurite "npm install -g azurite"
 fi
+
+# Spark is large and needs Java: who has neither goes without. It fetches Delta's jars itself, the first time it starts.
+spark=$(dirname "$0")/../tests/clients/requirements-spark.txt
+jars=$venv/spark-jars
+spark_environment() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$spark" || return 1
+    rm -rf "$jars"
+    timeout 300 "$venv/bin/python" "$(dirname "$0")/../tests/clients/spark_jars.py" "$jars" >"$venv/spark.log" 2>&1 || return 1
+    cp "$spark" "$venv/installed-spark.txt"
+}
+if [ -f "$spark" ] && ! cmp -s "$spark" "$venv/installed-spark.txt"; then
+    if command -v java >/dev/null; then
+        echo "test-env: installing Spark with Delta" >&2
+        spark_environment || missing "Spark with Delta" "pip install -r tests/clients/requirements-spark.txt, and its jars"
+    else
+        missing "Java 17, for Spark" "apt install openjdk-17-jre-headless"
+    fi
+fi

@@ -92,6 +92,30 @@ def test_files_on_s3_are_read_and_written(start, endpoint):
         node.sql(f"SELECT * FROM read_csv('s3://{BUCKET}/drop/none.csv')")
 
 
+@pytest.mark.parametrize("bucket", [BUCKET, "others"])
+def test_a_table_of_others_on_s3_is_read_and_changed(start, endpoint, bucket):
+    import boto3
+    deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    client = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    client.create_bucket(Bucket=bucket)
+    url = f"s3://{bucket}/shared/orders"
+    deltalake.write_deltalake(url, pyarrow.table({"id": list(range(50))}), storage_options=options(endpoint))
+    node = start(**variables(endpoint, f"beside-{bucket}"))
+    node.sql(f"CREATE TABLE orders LOCATION '{url}'")
+    node.sql("DELETE FROM orders WHERE id % 2 = 0")
+    node.sql("INSERT INTO orders VALUES (100)")
+    deltalake.write_deltalake(url, pyarrow.table({"id": [200]}), mode="append", storage_options=options(endpoint))
+    node.sql("UPDATE orders SET id = id + 1 WHERE id = 200")
+    assert node.sql("SELECT count(*), max(id) FROM orders") == [[27, 201]]
+    rows = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(url, storage_options=options(endpoint)))
+    rows = pyarrow.table(rows.execute("SELECT id FROM t").read_all()).column("id").to_pylist()
+    assert sorted(rows) == [*range(1, 50, 2), 100, 201]
+    node.sql(f"CREATE TABLE made (id BIGINT) LOCATION 's3://{bucket}/shared/made'")
+    node.sql("INSERT INTO made VALUES (1)")
+    assert node.sql("SELECT count(*) FROM made") == [[1]]
+
+
 def test_a_bucket_that_is_not_there_is_told_and_used_once_it_is(start, endpoint):
     import boto3
     settings = variables(endpoint, "late") | {"MILLSTREAM_STORE_URL": "s3://later/lake"}

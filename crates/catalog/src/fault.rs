@@ -101,6 +101,8 @@ codes! {
     CheckViolation = "check_violation", Invalid, 400, "23514", 2;
     /// A row's primary key is another row's already.
     UniqueViolation = "unique_violation", Conflict, 409, "23505", 4;
+    /// Somebody else changed the same rows, or what the statement is about, at the same time; it may do now.
+    SerializationFailure = "serialization_failure", Conflict, 409, "40001", 4;
     /// A request, parameter or option is not acceptable.
     InvalidRequest = "invalid_request", Invalid, 400, "22023", 2;
     /// The body's format is not one that is read.

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Check, Column, DataType, Error, ObjectName, Result, TableSpec, Watermark};
+use crate::{Check, Column, DataType, Error, LakePolicy, ObjectName, Result, TableSpec, Watermark};
 
 /// The partition a row lies in; selectable by name.
 pub const PARTITION_COLUMN: &str = "_partition";
@@ -45,7 +45,7 @@ pub enum Durability {
 pub struct StreamOptions {
     /// How many partitions, 1 to 1024. Set at CREATE.
     pub partitions: u32,
-    /// The log keeps rows at least this long, ms; `None` keeps them until they are in the lake.
+    /// `hot`: the log keeps rows at least this long, ms; `None` keeps them until they are in the lake.
     pub retention_ms: Option<u64>,
     /// The log keeps at most this many bytes of rows that are in the lake already.
     pub retention_bytes: Option<u64>,
@@ -53,8 +53,11 @@ pub struct StreamOptions {
     pub durability: Durability,
     /// Keep unknown JSON fields in the `_rest` column.
     pub rest: bool,
-    /// Lake rows older than this are expired, ms. `None` keeps them for ever.
+    /// `expire`: rows older than this go, ms. `None` keeps them for ever.
     pub lake_retention_ms: Option<u64>,
+    /// How its files in the lake are looked after.
+    #[serde(default, skip_serializing_if = "LakePolicy::is_default")]
+    pub policy: LakePolicy,
 }
 
 impl Default for StreamOptions {
@@ -66,6 +69,7 @@ impl Default for StreamOptions {
             durability: Durability::Fsync,
             rest: false,
             lake_retention_ms: None,
+            policy: LakePolicy::default(),
         }
     }
 }
@@ -102,6 +106,17 @@ impl Stream {
     /// `table` or `stream`, for messages.
     pub fn kind(&self) -> &'static str {
         if self.table.is_some() { "table" } else { "stream" }
+    }
+
+    /// The name of its folder in the lake: its own, unless it was renamed.
+    pub fn folder(&self) -> ObjectName {
+        let folder = self.table.as_ref().and_then(|table| table.folder.as_deref());
+        folder.and_then(|folder| ObjectName::new(self.name.schema(), folder).ok()).unwrap_or_else(|| self.name.clone())
+    }
+
+    /// The version of its definition that its files have the columns of; 0 while they have those of the first.
+    pub fn reshaped(&self) -> u32 {
+        self.table.as_ref().and_then(|table| table.reshape.as_ref()).map_or(0, |reshape| reshape.version)
     }
 
     /// The columns as Arrow fields: what producers send, the log keeps and `SELECT *` shows.
@@ -173,6 +188,7 @@ impl Stream {
                 }
             }
         }
+        self.options.policy.check(self.options.lake_retention_ms).map_err(invalid)?;
         match &self.table {
             Some(spec) => spec.check(self).map_err(invalid),
             None => Ok(()),

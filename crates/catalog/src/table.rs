@@ -34,6 +34,29 @@ pub struct Generated {
     pub expression: String,
 }
 
+/// How the columns that a table's files had become those of its definition: what an ALTER TABLE makes of rows that are
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reshape {
+    /// The version of the definition that asked for it. Files that were written before it have other columns.
+    pub version: u32,
+    /// The last version that dropped, renamed or retyped a column: what was before it is not told in today's columns.
+    pub since: u32,
+    /// The columns that keep values. Those that are not named begin with NULL.
+    pub kept: Vec<KeptColumn>,
+    /// The columns that begin with their DEFAULT.
+    pub filled: Vec<String>,
+}
+
+/// A column whose values are those that another one had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptColumn {
+    /// What it is called.
+    pub name: String,
+    /// What it was called.
+    pub from: String,
+}
+
 /// What a table has beyond what every stream has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableSpec {
@@ -52,6 +75,12 @@ pub struct TableSpec {
     /// Where the Delta table lies, when it is one that others made; `None` is in the lake, by name.
     #[serde(default)]
     pub location: Option<String>,
+    /// Its folder in its schema's, when that is not called as the table is: a table that is renamed stays where it lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// How its files were last given other columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reshape: Option<Reshape>,
 }
 
 impl TableSpec {
@@ -66,10 +95,15 @@ impl TableSpec {
         if !table.partition_by.is_empty() {
             return Err("a table's log has one partition: PARTITIONED BY is what lays out its files".into());
         }
-        let options = StreamOptions { durability: table.options.durability, ..StreamOptions::default() };
-        if table.options != options {
-            return Err("partitions, retention and rest are options of streams: a table has one log, and keeps its \
-                        rows until they are deleted"
+        let (given, default) = (&table.options, StreamOptions::default());
+        if given.partitions != default.partitions || given.retention_bytes.is_some() || given.rest {
+            return Err("partitions, retention_size and rest are options of streams: a table has one log, and takes \
+                        rows whose columns are known"
+                .into());
+        }
+        if self.location.is_some() && (given.lake_retention_ms.is_some() || given.policy.warm_ms.is_some()) {
+            return Err("warm, cold and expire are for tables in the lake: files at a LOCATION do not tell how old \
+                        their rows are"
                 .into());
         }
         self.check_key(table)?;

@@ -16,6 +16,8 @@ pub enum FaultPoint {
     OutboxCommitted,
     /// The outbox is delivered, and still in the state.
     OutboxDelivered,
+    /// A table's new definition is in the catalog, and its files have the old columns.
+    AlterDecided,
 }
 
 /// Where the engine is to fail. Cheap to clone; nothing fails unless it is told so.

@@ -10,6 +10,7 @@ mod decimals;
 mod dml;
 mod engine;
 mod error;
+mod external;
 mod fault_points;
 mod files;
 mod ingest;

@@ -2,7 +2,7 @@
 //! queries into a form that the planner takes.
 //!
 //! Two steps make `\d` in psql work:
-//! 1. [`register`] once, on the context whose state every session is cloned from. The tables are views of the context's
+//! 1. `register` once, on the context whose state every session is cloned from. The tables are views of the context's
 //!    catalog list, so streams made later appear in them.
 //! 2. [`rewrite`] on every statement before it is planned.
 //!
@@ -10,11 +10,20 @@
 
 mod empty;
 mod functions;
+mod information;
+mod known;
+mod relations;
+mod sheet;
+mod tables;
+mod told;
+mod visible;
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use datafusion::error::Result;
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{Statement, VisitMut};
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
@@ -27,6 +36,11 @@ use datafusion_pg_catalog::sql::rules::{
 };
 
 use empty::EmptyCatalog;
+use information::InformationSchema;
+use known::KnownAnswers;
+use tables::CatalogSchema;
+
+pub(crate) use relations::Numbered;
 
 /// What `version()` and `server_version` say, so that tools choose queries of that release.
 pub const POSTGRES_VERSION: &str = "16.6";
@@ -36,10 +50,20 @@ const CATALOG_WORDS: [&str; 5] = ["pg_catalog", "regclass", "regtype", "regproc"
 
 static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
-/// Adds the `pg_catalog` schema and PostgreSQL's information functions to a context.
-pub fn register(ctx: &SessionContext, database: &str) -> Result<()> {
+/// Adds the schemas `pg_catalog` and `information_schema` and PostgreSQL's information functions to a context.
+pub(crate) fn register(ctx: &SessionContext, database: &str, numbered: Numbered) -> Result<()> {
+    const NAME: &str = "pg_catalog";
     setup_pg_catalog(ctx, database, OneRole).map_err(|e| *e)?;
     functions::register(ctx);
+    let numbered = Arc::new(numbered);
+    told::register(ctx, &numbered);
+    visible::register(ctx, &numbered);
+    let missing = || DataFusionError::Internal(format!("database {database} is not there"));
+    let schemas = ctx.catalog(database).ok_or_else(missing)?;
+    let base = schemas.schema(NAME).ok_or_else(missing)?;
+    schemas.register_schema(NAME, Arc::new(CatalogSchema::new(base, Arc::clone(&numbered))))?;
+    let base = Arc::new(InformationSchemaProvider::new(Arc::clone(ctx.state().catalog_list())));
+    schemas.register_schema(INFORMATION_SCHEMA, Arc::new(InformationSchema::new(base, numbered, database)))?;
     Ok(())
 }
 
@@ -49,7 +73,7 @@ pub fn register(ctx: &SessionContext, database: &str) -> Result<()> {
 /// statement keeps its shape and its positions: only spellings that PostgreSQL's drivers send are replaced.
 pub fn rewrite(text: &str, statement: Statement) -> Statement {
     if reads_catalog(text)
-        && let Ok(mut statements) = PARSER.parse(text)
+        && let Ok(mut statements) = PARSER.parse(&with_known_answers(text, &statement))
         && statements.len() == 1
         && let Some(mut rewritten) = statements.pop()
     {
@@ -64,6 +88,13 @@ pub fn rewrite(text: &str, statement: Statement) -> Statement {
         &FixVersionColumnName,
     ];
     rules.into_iter().fold(statement, |statement, rule| rule.rewrite(statement))
+}
+
+/// The text with calls in the place of questions that have an answer by number; as it is where there are none.
+fn with_known_answers<'a>(text: &'a str, statement: &Statement) -> Cow<'a, str> {
+    let (mut statement, mut known) = (statement.clone(), KnownAnswers::default());
+    let _ = statement.visit(&mut known);
+    if known.found == 0 { Cow::Borrowed(text) } else { Cow::Owned(statement.to_string()) }
 }
 
 fn reads_catalog(text: &str) -> bool {
@@ -107,11 +138,10 @@ mod tests {
     use super::*;
 
     async fn context() -> SessionContext {
-        let config =
-            SessionConfig::new().with_default_catalog_and_schema("millstream", "public").with_information_schema(true);
+        let config = SessionConfig::new().with_default_catalog_and_schema("millstream", "public");
         let ctx = SessionContext::new_with_config(config);
         ctx.sql("CREATE TABLE flights (carrier TEXT NOT NULL, delay BIGINT)").await.unwrap();
-        register(&ctx, "millstream").unwrap();
+        register(&ctx, "millstream", Numbered::default()).unwrap();
         ctx
     }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use millstream_buffer::Clock;
 use millstream_catalog::ObjectName;
-use millstream_store::MaintenanceReport;
+use millstream_store::{Cooled, MaintenanceReport};
 use parking_lot::Mutex;
+
+use crate::background::Expired;
 
 /// Rounds that are kept.
 const KEPT: usize = 1000;
@@ -18,7 +20,7 @@ const KEPT: usize = 1000;
 pub(crate) struct Round {
     /// When it ended, µs since 1970.
     pub(crate) ended_us: i64,
-    /// What ran: `automatic`, `optimize` or `vacuum`.
+    /// What ran: `automatic`, `optimize`, `temperature` or `vacuum`.
     pub(crate) kind: &'static str,
     /// The table or stream.
     pub(crate) object: String,
@@ -26,8 +28,10 @@ pub(crate) struct Round {
     pub(crate) took: Duration,
     /// What it did.
     pub(crate) report: MaintenanceReport,
-    /// Files that were taken out because of their age.
-    pub(crate) files_expired: u64,
+    /// What went because of its age.
+    pub(crate) expired: Expired,
+    /// What went to the cold place.
+    pub(crate) cooled: Cooled,
     /// Why it failed.
     pub(crate) error: Option<String>,
 }

@@ -47,11 +47,19 @@ impl Counters {
     }
 }
 
-/// A stream that takes rows and answers queries.
+/// A stream that takes rows and answers queries, under one name.
 #[derive(Debug)]
 pub(crate) struct OpenStream {
-    id: StreamId,
     name: ObjectName,
+    /// Ends the background tasks that know it by this name.
+    pub(crate) closing: CancellationToken,
+    opened: Arc<Opened>,
+}
+
+/// What an open stream has, whatever it is called.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    id: StreamId,
     definition: RwLock<Arc<Definition>>,
     log: Arc<dyn Log>,
     lake: RwLock<Option<LakeTable>>,
@@ -63,18 +71,24 @@ pub(crate) struct OpenStream {
     pub(crate) tier_lock: tokio::sync::Mutex<()>,
     /// Held while the lake table is cared for; tiering goes on meanwhile, and only commits wait for each other.
     pub(crate) care_lock: tokio::sync::Mutex<()>,
-    /// Ends the stream's background tasks when it is dropped.
-    pub(crate) closing: CancellationToken,
     table: Option<TableState>,
+}
+
+impl std::ops::Deref for OpenStream {
+    type Target = Opened;
+
+    fn deref(&self) -> &Opened {
+        &self.opened
+    }
 }
 
 impl OpenStream {
     pub(crate) fn new(definition: Definition, log: Arc<dyn Log>, closing: CancellationToken) -> Self {
         let table = definition.stream.table.as_ref().map(|_| TableState::default());
-        Self {
+        let name = definition.stream.name.clone();
+        let opened = Opened {
             table,
             id: definition.stream.id,
-            name: definition.stream.name.clone(),
             definition: RwLock::new(Arc::new(definition)),
             log,
             lake: RwLock::new(None),
@@ -83,21 +97,33 @@ impl OpenStream {
             open_lock: tokio::sync::Mutex::new(()),
             tier_lock: tokio::sync::Mutex::new(()),
             care_lock: tokio::sync::Mutex::new(()),
-            closing,
-        }
+        };
+        Self { name, closing, opened: Arc::new(opened) }
     }
 
-    pub(crate) fn id(&self) -> StreamId {
-        self.id
+    /// The same under another name. Who has it under this one goes on with it.
+    pub(crate) fn renamed(&self, name: ObjectName, closing: CancellationToken) -> Self {
+        Self { name, closing, opened: Arc::clone(&self.opened) }
     }
 
     pub(crate) fn name(&self) -> &ObjectName {
         &self.name
     }
+}
+
+impl Opened {
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
 
     /// `table` or `stream`.
     pub(crate) fn kind(&self) -> &'static str {
         self.definition.read().stream.kind()
+    }
+
+    /// Whether it is a table that others write to: one with a LOCATION.
+    pub(crate) fn is_others(&self) -> bool {
+        self.definition.read().stream.table.as_ref().is_some_and(|spec| spec.location.is_some())
     }
 
     pub(crate) fn definition(&self) -> Arc<Definition> {
@@ -124,6 +150,11 @@ impl OpenStream {
 
     pub(crate) fn set_lake_table(&self, table: LakeTable) {
         *self.lake.write() = Some(table);
+    }
+
+    /// Forgets the lake table: whoever needs it next opens it again.
+    pub(crate) fn close_lake_table(&self) {
+        *self.lake.write() = None;
     }
 
     /// The offsets that the lake holds all rows before.

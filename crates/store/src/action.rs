@@ -114,6 +114,36 @@ impl Protocol {
         }
     }
 
+    /// The features that its readers must know.
+    pub fn reader_needs(&self) -> Vec<String> {
+        match self.min_reader_version {
+            ..=1 => vec![],
+            2 => vec!["columnMapping".to_owned()],
+            3 => self.reader_features.clone().unwrap_or_default(),
+            v => vec![format!("reader version {v}")],
+        }
+    }
+
+    /// The features that its writers must know.
+    pub fn writer_needs(&self) -> Vec<String> {
+        const BY_VERSION: [(i32, &str); 7] = [
+            (2, "appendOnly"),
+            (2, "invariants"),
+            (3, "checkConstraints"),
+            (4, "changeDataFeed"),
+            (4, "generatedColumns"),
+            (5, "columnMapping"),
+            (6, "identityColumns"),
+        ];
+        match self.min_writer_version {
+            7 => self.writer_features.clone().unwrap_or_default(),
+            version @ ..=6 => {
+                BY_VERSION.iter().filter(|(since, _)| *since <= version).map(|(_, f)| (*f).to_owned()).collect()
+            }
+            version => vec![format!("writer version {version}")],
+        }
+    }
+
     /// What this table needs of its readers that a plain Parquet scan does not do.
     pub fn unreadable(&self) -> Option<String> {
         match self.min_reader_version {

@@ -149,7 +149,7 @@ impl LakeTable {
         }
         let folder = |f: &FileEntry| values_of(&f.add.partition_values, state.partitioned_by());
         touched.sort_by_cached_key(|f| (folder(f), MergeOrder::key(f)));
-        let groups = groups(&touched, self.inner.options.target_file_bytes);
+        let groups = groups(&touched, self.options().target_file_bytes);
         let mut work = futures::stream::iter(groups)
             .map(|group| self.rewrite_group(state, group, gone, now_ms))
             .buffered(REWRITES_AT_ONCE);
@@ -186,7 +186,7 @@ impl LakeTable {
         let read = Arc::new(AtomicU64::new(0));
         let mut rows = without(self.read_rows(&files, writer.file_schema.clone())?, gone.clone(), read.clone());
         if files.len() > 1 {
-            let order = &self.inner.layout.sorted_by;
+            let order = &self.inner.layout().sorted_by;
             rows = sorted(rows, order).map_err(|e| self.failed("sort rows of", e.into()))?;
         }
         let written = writer.write(rows).await.map_err(|e| self.failed("rewrite files of", e))?;

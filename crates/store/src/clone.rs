@@ -9,6 +9,9 @@
 //! ```
 //!
 //! VACUUM and DROP of the source leave what a marker lists. With the last marker goes what a dropped source left.
+//!
+//! While a clone is made, its folder has the marker of a table that is being removed: what a crash leaves of it is
+//! removed, here and at the sources, as a dropped table is. The clone is there when that marker goes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -26,9 +29,11 @@ use crate::action::{About, Action, Metadata, format};
 use crate::evolve::{OWNER_KEY, owner};
 use crate::history::History;
 use crate::lake::{Lake, failed};
-use crate::state::rows_app_id;
+use crate::reshape::RESHAPED_KEY;
+use crate::state::{TableState, rows_app_id};
 use crate::table::{LakeSnapshot, LakeTable};
-use crate::write::location;
+use crate::temperature::{cold_paths, is_table_mark, take_cold_folders};
+use crate::write::{is_url, location};
 use crate::{Error, Result};
 
 /// The folder of a source's markers.
@@ -45,13 +50,17 @@ pub(crate) struct Borrowed {
     id: String,
     /// The folders of its sources.
     sources: Vec<String>,
+    /// The folders of its own cold files.
+    #[serde(default)]
+    pub cold: Vec<String>,
 }
 
 impl Lake {
     /// Makes the table of stream `id` a clone of another table at a snapshot: its rows, their numbers and the next one,
     /// its columns and partition columns. It begins at position 0 of its stream's log. Done twice it is done once.
     ///
-    /// The snapshot's files must be in this lake. What lies in the source's log is not in its snapshot.
+    /// The snapshot's files must be in this lake. What lies in the source's log is not in its snapshot. After a failure
+    /// [`Lake::remove`] takes back what was made of it.
     pub async fn clone_table(
         &self,
         source: &LakeTable,
@@ -83,6 +92,12 @@ impl Lake {
         let mut metadata = metadata.clone();
         metadata.id = Uuid::new_v4().to_string();
         metadata.configuration.insert(OWNER_KEY.to_owned(), Some(id.to_string()));
+        metadata.configuration.remove(RESHAPED_KEY);
+        self.borrow_cold(&source.inner.history, &mut metadata);
+        let mut sources = metadata_sources(&metadata);
+        sources.insert(source.inner.history.folder.to_string());
+        let unfinished = Borrowed { id: id.to_string(), sources: sources.into_iter().collect(), cold: vec![] };
+        let marker = self.begin_removal(&history, &unfinished).await?;
         let adds = match self.is_local() {
             true => self.link(&source.inner.history, &history, adds).await?,
             false => {
@@ -103,7 +118,7 @@ impl Lake {
             format(&about, &actions).map_err(|e| history.misfit(format!("its first commit cannot be written: {e}")))?;
         let path = history.commit_path(0);
         match self.store().put_opts(&path, bytes.into(), PutMode::Create.into()).await {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => self.delete(&history.folder, vec![marker]).await,
             Err(e) => Err(failed("write", &path)(e)),
         }
     }
@@ -113,10 +128,14 @@ impl Lake {
         let bad = |e: object_store::path::Error| to.misfit(format!("a file's path cannot be used: {e}"));
         futures::stream::iter(adds)
             .map(|add| async move {
+                let name = match is_url(&add.path) {
+                    true => add.path.rsplit('/').next().unwrap_or_default().to_owned(),
+                    false => add.path.clone(),
+                };
                 let (source, target) =
-                    (location(&from.folder, &add.path).map_err(bad)?, location(&to.folder, &add.path).map_err(bad)?);
+                    (from.location(&add.path).map_err(bad)?, location(&to.folder, &name).map_err(bad)?);
                 self.store().copy(&source, &target).await.map_err(failed("link", &source))?;
-                Ok(add)
+                Ok(Add { path: name, ..add })
             })
             .buffered(LINKS_AT_ONCE)
             .try_collect()
@@ -135,8 +154,8 @@ impl Lake {
         let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut named = Vec::with_capacity(adds.len());
         for add in adds {
-            let place = location(&from.folder, &add.path)
-                .map_err(|e| from.misfit(format!("a file's path cannot be used: {e}")))?;
+            let place =
+                from.location(&add.path).map_err(|e| from.misfit(format!("a file's path cannot be used: {e}")))?;
             let within = |folder: &&String| place.as_ref().starts_with(&format!("{folder}/"));
             let folder = sources
                 .iter()
@@ -144,7 +163,8 @@ impl Lake {
                 .max_by_key(|f| f.len())
                 .ok_or_else(|| self.refused(from, "its files lie in another lake; clone the table there"))?;
             lists.entry(folder).or_default().push(place.as_ref()[folder.len() + 1..].to_owned());
-            named.push(Add { path: self.url_of(&place), ..add });
+            let path = if is_url(&add.path) { add.path.clone() } else { self.url_of(&place) };
+            named.push(Add { path, ..add });
         }
         for (folder, paths) in &lists {
             let marker = marker_in(&Path::from(*folder), &id.to_string());
@@ -154,10 +174,22 @@ impl Lake {
         Ok((named, lists.keys().map(|f| (*f).to_owned()).collect()))
     }
 
-    /// What a table that is to be removed borrows of others.
-    pub(crate) fn borrowed(&self, metadata: Option<&Metadata>, id: StreamId) -> Borrowed {
-        let sources = metadata.map(metadata_sources).unwrap_or_default().into_iter().collect();
-        Borrowed { id: id.to_string(), sources }
+    /// What a table that is to be removed borrows of others, and what it has elsewhere.
+    pub(crate) fn borrowed(&self, history: &History, state: &TableState, id: StreamId) -> Borrowed {
+        let sources = state.metadata.as_ref().map(metadata_sources).unwrap_or_default().into_iter().collect();
+        Borrowed { id: id.to_string(), sources, cold: cold_paths(history, state, id) }
+    }
+
+    /// Makes the cold folders of a clone's source folders that it borrows of.
+    fn borrow_cold(&self, from: &History, metadata: &mut Metadata) {
+        let cold = take_cold_folders(metadata);
+        let cold = cold.iter().filter_map(|url| from.location(url).ok()).map(|path| path.to_string());
+        let mut sources = metadata_sources(metadata);
+        let before = sources.len();
+        sources.extend(cold);
+        if sources.len() > before && !self.is_local() {
+            metadata.configuration.insert(SOURCES_KEY.to_owned(), serde_json::to_string(&sources).ok());
+        }
     }
 
     /// Gives back what a removed clone borrowed, and deletes what only it kept of sources that were dropped.
@@ -166,8 +198,10 @@ impl Lake {
             let folder = Path::from(folder.as_str());
             let marker = marker_in(&folder, &borrowed.id);
             let mine = listed_in(self.store(), &marker).await?;
-            let log: Vec<_> = self.objects(&folder.clone().join("_delta_log")).await?;
-            if log.is_empty() {
+            let log = folder.clone().join("_delta_log");
+            let objects = self.objects(&folder).await?;
+            let is_there = objects.iter().any(|o| o.prefix_matches(&log) || is_table_mark(o, &folder));
+            if !is_there {
                 let others = cloned_files(self.store(), &folder, Some(&borrowed.id)).await?;
                 let unneeded = mine.into_iter().filter(|path| !others.contains(path));
                 let paths = unneeded.filter_map(|path| location(&folder, &path).ok()).collect();

@@ -101,9 +101,9 @@ impl Encoder {
             self.encode_group().await?;
         }
         self.gathered_rows += batch.num_rows();
-        self.gathered_bytes += batch.columns().iter().map(bytes_of).sum::<usize>();
+        self.gathered_bytes += slice_bytes(batch);
         self.gathered.push(batch.clone());
-        if self.gathered_rows >= self.options.row_group_rows || self.gathered_bytes >= self.options.row_group_bytes {
+        if self.gathered_rows >= self.options.row_group_rows || self.gathered_bytes >= self.options.group_bytes() {
             self.encode_group().await?;
         }
         Ok(())
@@ -297,8 +297,10 @@ fn is_whole(data_type: &DataType) -> bool {
     }
 }
 
-fn bytes_of(column: &ArrayRef) -> usize {
-    column.to_data().get_slice_memory_size().unwrap_or(0)
+/// Bytes of the values that a batch shows.
+pub(crate) fn slice_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    batch.columns().iter().map(bytes).sum()
 }
 
 fn external(error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {

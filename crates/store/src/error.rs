@@ -60,6 +60,14 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+    /// Others changed the table meanwhile in a way that what was asked for cannot be done over.
+    #[error("the Delta table at {table} was changed meanwhile: {reason}; run the statement again")]
+    Clash {
+        /// The table's URL.
+        table: String,
+        /// What changed.
+        reason: String,
+    },
     /// The table's schema or positions are not what the stream needs.
     #[error("the Delta table at {table} does not fit: {reason}")]
     Misfit {
@@ -92,6 +100,7 @@ impl Fault for Error {
         match self {
             Error::BadUrl { .. } | Error::NoVersion { .. } | Error::Refused { .. } => Code::InvalidRequest,
             Error::Delta { .. } | Error::Store { .. } => Code::IoError,
+            Error::Clash { .. } => Code::SerializationFailure,
             Error::Misfit { .. } => Code::DataCorrupted,
         }
     }

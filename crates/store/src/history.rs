@@ -12,7 +12,9 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::action::{Action, parse};
+use crate::places::Places;
 use crate::state::TableState;
+use crate::write::is_url;
 use crate::{Error, Result};
 
 /// Commits fetched at once when a table is opened.
@@ -27,6 +29,8 @@ pub(crate) struct History {
     pub folder: Path,
     /// The table's URL, for messages.
     pub table: String,
+    /// What URLs of the store's objects begin with.
+    pub own_url: String,
 }
 
 /// What the log folder holds.
@@ -38,6 +42,15 @@ struct Listing {
 }
 
 impl History {
+    /// Where a file of the table lies in the store: in its folder, or where its URL says. What names a file in Delta is
+    /// its object's name, letter by letter.
+    pub fn location(&self, file: &str) -> Result<Path, object_store::path::Error> {
+        match is_url(file) {
+            true => Places::path_of(&self.own_url, file),
+            false => Path::parse(format!("{}/{file}", self.folder)),
+        }
+    }
+
     /// The log folder.
     pub fn log_folder(&self) -> Path {
         self.folder.clone().join("_delta_log")

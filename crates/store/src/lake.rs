@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt};
-use millstream_catalog::{ObjectName, StreamId};
+use millstream_catalog::{LakePolicy, ObjectName, StreamId};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 use uuid::Uuid;
 
 use crate::action::{About, Action, Metadata, Protocol};
-use crate::clone::{cloned_files, is_marker};
-use crate::encode::Codec;
+use crate::clone::{Borrowed, cloned_files, is_marker};
+use crate::encode::{Codec, slice_bytes};
 use crate::evolve::{OWNER_KEY, SchemaChange, owner, plan_schema};
 use crate::history::History;
 use crate::layout::Layout;
+use crate::places::Places;
+use crate::reshape::RESHAPED_KEY;
 use crate::schema::{delta_field, has_timestamp_ntz};
 use crate::table::LakeTable;
 use crate::write::location;
@@ -41,7 +44,7 @@ pub struct LakeOptions {
     pub codec: Codec,
     /// Files larger than this go to the store in parts of this size; S3 takes no less than 5 MiB.
     pub part_bytes: usize,
-    /// This many files of similar, small size are merged into one.
+    /// This many files of similar, small size are merged into one; `usize::MAX` leaves them as they are.
     pub compact_min_files: usize,
     /// A checkpoint of the table's log is due after this many commits.
     pub checkpoint_every: i64,
@@ -61,12 +64,42 @@ impl Default for LakeOptions {
     }
 }
 
+impl LakeOptions {
+    /// The sizes of a table that has a policy of its own.
+    pub fn with_policy(self, policy: &LakePolicy) -> Self {
+        let target = policy.target_file_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        let target_file_bytes = target.unwrap_or(self.target_file_bytes);
+        Self {
+            target_file_bytes,
+            // A file has whole row groups.
+            row_group_bytes: self.row_group_bytes.min(target_file_bytes),
+            compact_min_files: if policy.optimize_off { usize::MAX } else { self.compact_min_files },
+            checkpoint_every: policy.checkpoint_interval.map_or(self.checkpoint_every, i64::from),
+            ..self
+        }
+    }
+}
+
+impl LakeOptions {
+    /// How many bytes of rows a row group takes at most: a file is closed between two.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.row_group_bytes.min(self.target_file_bytes).max(1)
+    }
+
+    /// How many of these rows a row group takes at most.
+    pub(crate) fn group_rows_of(&self, batch: &RecordBatch) -> usize {
+        let by_bytes = self.group_bytes().saturating_mul(batch.num_rows()) / slice_bytes(batch).max(1);
+        self.row_group_rows.min(by_bytes).max(1)
+    }
+}
+
 /// The root of all tables.
 #[derive(Debug, Clone)]
 pub struct Lake {
     url: Url,
     root: Path,
     store: Arc<dyn ObjectStore>,
+    places: Places,
     engine_url: ObjectStoreUrl,
     options: LakeOptions,
 }
@@ -80,7 +113,15 @@ impl Lake {
         let root = Path::from_url_path(url.path()).unwrap_or_default();
         let engine_url = engine_url(&url);
         let codec = if url.scheme() == "file" { Codec::Lz4 } else { Codec::Zstd };
-        Self { url, root, store, engine_url, options: LakeOptions { codec, ..LakeOptions::default() } }
+        let options = LakeOptions { codec, ..LakeOptions::default() };
+        let places = Places::new(&url, store);
+        Self { url, root, store: Arc::new(places.clone()), places, engine_url, options }
+    }
+
+    /// The same lake, with what the stores of its cold places are told: credentials, endpoints.
+    pub fn with_store_options(self, options: BTreeMap<String, String>) -> Self {
+        let places = self.places.with_options(options);
+        Self { store: Arc::new(places.clone()), places, ..self }
     }
 
     /// The same lake with other sizes.
@@ -131,10 +172,16 @@ impl Lake {
         if state.metadata.as_ref().and_then(|m| owner(m)) != Some(id.to_string().as_str()) {
             return Ok(());
         }
-        let marker = history.folder.clone().join(DROPPED);
-        let borrowed = serde_json::to_vec(&self.borrowed(state.metadata.as_ref(), id)).unwrap_or_default();
-        self.store.put(&marker, borrowed.into()).await.map_err(failed("write", &marker))?;
+        self.begin_removal(&history, &self.borrowed(&history, &state, id)).await?;
         self.finish_removal(&history).await
+    }
+
+    /// Marks a table's folder as one that goes. Returns the marker.
+    pub(crate) async fn begin_removal(&self, history: &History, borrowed: &Borrowed) -> Result<Path> {
+        let marker = history.folder.clone().join(DROPPED);
+        let borrowed = serde_json::to_vec(borrowed).unwrap_or_default();
+        self.store.put(&marker, borrowed.into()).await.map_err(failed("write", &marker))?;
+        Ok(marker)
     }
 
     /// Deletes what is left of a table whose removal began.
@@ -143,8 +190,11 @@ impl Lake {
         let marker = folder.clone().join(DROPPED);
         let Some(borrowed) = history.read(&marker).await? else { return Ok(()) };
         // A marker of an older version says nothing more; its table was no clone.
-        if let Ok(borrowed) = serde_json::from_slice(&borrowed) {
+        if let Ok(borrowed) = serde_json::from_slice::<Borrowed>(&borrowed) {
             self.give_back(&borrowed).await?;
+            for cold in &borrowed.cold {
+                self.remove_cold(&Path::from(cold.as_str())).await?;
+            }
         }
         let cloned = cloned_files(&self.store, folder, None).await?;
         let needed: HashSet<Path> = cloned.iter().filter_map(|file| location(folder, file).ok()).collect();
@@ -154,6 +204,15 @@ impl Lake {
         self.delete(folder, vec![marker]).await
     }
 
+    /// Deletes what a table has at a cold place, but for what clones need.
+    async fn remove_cold(&self, folder: &Path) -> Result<()> {
+        let cloned = cloned_files(&self.store, folder, None).await?;
+        let needed: HashSet<Path> = cloned.iter().filter_map(|file| location(folder, file).ok()).collect();
+        let mut all = self.objects(folder).await?;
+        all.retain(|path| !needed.contains(path) && !is_marker(path, folder));
+        self.delete(folder, all).await
+    }
+
     async fn create(&self, history: &History, id: StreamId, schema: &SchemaRef, layout: &Layout) -> Result<()> {
         let fields = schema
             .fields()
@@ -161,14 +220,17 @@ impl Lake {
             .map(|f| delta_field(f).ok_or_else(|| history.misfit(unstorable(f.name()))))
             .collect::<Result<Vec<_>>>()?;
         let now_ms = Utc::now().timestamp_millis();
-        let owner = BTreeMap::from([(OWNER_KEY.to_owned(), Some(id.to_string()))]);
+        let mut properties = BTreeMap::from([(OWNER_KEY.to_owned(), Some(id.to_string()))]);
+        if layout.reshaped > 0 {
+            properties.insert(RESHAPED_KEY.to_owned(), Some(layout.reshaped.to_string()));
+        }
         let actions = [
             Action::Protocol(Protocol::new(has_timestamp_ntz(schema.fields()))),
             Action::Metadata(Metadata::new(
                 Uuid::new_v4().to_string(),
                 fields,
                 layout.partitioned_by.clone(),
-                owner,
+                properties,
                 now_ms,
             )),
         ];
@@ -185,15 +247,26 @@ impl Lake {
     /// The log of a table.
     pub(crate) fn history(&self, name: &ObjectName) -> History {
         let folder = self.root.clone().join(name.schema()).join(name.name());
-        History { store: self.store.clone(), folder, table: self.table_url(name).to_string() }
+        let own_url = self.places.own_url().to_owned();
+        History { store: self.store.clone(), folder, table: self.table_url(name).to_string(), own_url }
     }
 
-    fn table_url(&self, name: &ObjectName) -> Url {
+    pub(crate) fn table_url(&self, name: &ObjectName) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend([name.schema(), name.name(), ""]);
         }
         url
+    }
+
+    /// What scans call the lake's store.
+    pub(crate) fn engine_url(&self) -> ObjectStoreUrl {
+        self.engine_url.clone()
+    }
+
+    /// Sizes that shape its files.
+    pub(crate) fn options(&self) -> LakeOptions {
+        self.options
     }
 
     /// The store.
@@ -231,7 +304,9 @@ impl Lake {
 
 /// The URL that scans name for the lake's store: a scheme of its own, so that it stands for this store alone.
 fn engine_url(url: &Url) -> ObjectStoreUrl {
-    let text = format!("lake://{}-{}", url.scheme(), url.host_str().unwrap_or("local"));
+    // Azure's container may stand before the account.
+    let within = if url.username().is_empty() { String::new() } else { format!("{}-", url.username()) };
+    let text = format!("lake://{}-{within}{}", url.scheme(), url.host_str().unwrap_or("local"));
     ObjectStoreUrl::parse(text).unwrap_or_else(|_| ObjectStoreUrl::local_filesystem())
 }
 

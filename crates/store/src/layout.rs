@@ -19,11 +19,17 @@ pub struct Layout {
     pub partitioned_by: Vec<String>,
     /// The columns that the rows of a file are sorted by; none leaves them in the order of their numbers.
     pub sorted_by: Vec<String>,
+    /// Which version of the table's definition its columns are of; 0 while they were only added to.
+    pub reshaped: u32,
 }
 
 impl From<&TableSpec> for Layout {
     fn from(spec: &TableSpec) -> Self {
-        Self { partitioned_by: spec.partitioned_by.clone(), sorted_by: spec.sorted_by.clone() }
+        Self {
+            partitioned_by: spec.partitioned_by.clone(),
+            sorted_by: spec.sorted_by.clone(),
+            reshaped: spec.reshape.as_ref().map_or(0, |reshape| reshape.version),
+        }
     }
 }
 

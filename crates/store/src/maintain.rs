@@ -1,6 +1,6 @@
 //! Owns a table's care: merging small files, checkpoints of its log, deleting what nobody needs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::merge::{MergeOrder, merge_plan, merge_session};
 use crate::order::sorted;
 use crate::state::{FileEntry, TableState};
 use crate::table::{LakeTable, Step};
+use crate::temperature::is_within;
 
 /// Files merged at once: each holds a decoded batch while rows are put in order.
 pub(crate) const MAX_FILES_PER_MERGE: usize = 64;
@@ -71,7 +72,7 @@ impl LakeTable {
     pub async fn maintain(&self, retention: Duration, now_ms: i64) -> Result<MaintenanceReport> {
         let _care = self.inner.care.lock().await;
         let mut report = MaintenanceReport::default();
-        for files in plan_merges(&self.refresh().await?.state, &self.inner.options) {
+        for files in self.merges_due().await? {
             self.merge(files, now_ms, &mut report).await?;
         }
         let kept_since_ms = kept_since(retention, now_ms);
@@ -80,6 +81,12 @@ impl LakeTable {
         report.bytes_vacuumed = doomed.iter().map(|(_, object)| object.size).sum();
         report.files_vacuumed = self.delete(doomed).await?;
         Ok(report)
+    }
+
+    /// Groups of files to merge. The state that they are of is let go: vacuum keeps what a state needs.
+    async fn merges_due(&self) -> Result<Vec<Vec<Arc<FileEntry>>>> {
+        let state = &self.refresh().await?.state;
+        Ok(plan_merges(state, &state.cold_folders(self.inner.id), &self.options()))
     }
 
     /// Replaces files by fewer with the same rows.
@@ -94,8 +101,8 @@ impl LakeTable {
         let inner = &self.inner;
         let read = async |files: Vec<Arc<FileEntry>>, schema: SchemaRef| {
             let session = merge_session(&inner.engine_url, &inner.history.store);
-            let plan = merge_plan(&inner.engine_url, &inner.history.folder, schema, &files, order)?;
-            sorted(plan.execute(0, session.task_ctx())?, &inner.layout.sorted_by)
+            let plan = merge_plan(&inner.engine_url, &inner.history, schema, &files, order)?;
+            sorted(plan.execute(0, session.task_ctx())?, &inner.layout().sorted_by)
         };
         self.replace(work, read, report).await
     }
@@ -159,7 +166,7 @@ impl LakeTable {
     async fn checkpoint_when_due(&self, kept_since_ms: i64) -> Result<Option<i64>> {
         let inner = &self.inner;
         let snapshot = self.snapshot();
-        if snapshot.version - snapshot.state.checkpoint.unwrap_or(0) < inner.options.checkpoint_every {
+        if snapshot.version - snapshot.state.checkpoint.unwrap_or(0) < self.options().checkpoint_every {
             return Ok(None);
         }
         let failed = |e: DeltaTableError| self.failed("write a checkpoint of", e.into());
@@ -175,11 +182,29 @@ impl LakeTable {
         Ok(Some(snapshot.version))
     }
 
-    /// The data files in the table's folder, whether they are in the table or not.
+    /// The data files in the table's folder and at its cold places, whether they are in the table or not.
     pub(crate) async fn list_data_files(&self) -> Result<Vec<(String, ObjectMeta)>> {
         let History { store, folder, .. } = &self.inner.history;
         let listed: Vec<_> = store.list(Some(folder)).try_collect().await.map_err(failed("list", folder))?;
-        Ok(listed.into_iter().filter_map(|object| Some((data_file(&object.location, folder)?, object))).collect())
+        let own = listed.into_iter().filter_map(|object| Some((data_file(&object.location, folder)?, object)));
+        let mut all: Vec<_> = own.collect();
+        for (url, folder) in self.cold_locations()? {
+            let listed: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(failed("list", &folder))?;
+            let named = |object: ObjectMeta| Some((format!("{url}/{}", data_file(&object.location, &folder)?), object));
+            all.extend(listed.into_iter().filter_map(named));
+        }
+        Ok(all)
+    }
+
+    /// The files that clones of the table need, in its folder and at its cold places.
+    async fn needed_by_clones(&self) -> Result<HashSet<String>> {
+        let History { store, folder, .. } = &self.inner.history;
+        let mut needed = cloned_files(store, folder, None).await?;
+        for (url, folder) in self.cold_locations()? {
+            let there = cloned_files(store, &folder, None).await?;
+            needed.extend(there.into_iter().map(|file| format!("{url}/{file}")));
+        }
+        Ok(needed)
     }
 
     /// Deletes data files that were replaced, or never committed, longer than `retention` ago and that nobody reads. A
@@ -208,7 +233,7 @@ impl LakeTable {
         let newest = self.refresh().await?;
         let states = self.states_in_use();
         // A clone's list is there before it lets go of the snapshot it is made of.
-        let cloned = cloned_files(&self.inner.history.store, &self.inner.history.folder, None).await?;
+        let cloned = self.needed_by_clones().await?;
         let is_doomed = |(path, object): &(String, ObjectMeta)| {
             let used = in_flight.contains_key(path)
                 || newest.state.files.contains_key(path)
@@ -227,11 +252,12 @@ impl LakeTable {
     async fn delete(&self, doomed: Vec<(String, ObjectMeta)>) -> Result<u64> {
         let History { store, folder, .. } = &self.inner.history;
         let mut gone = HashSet::new();
-        let locations = doomed.into_iter().map(|(_, object)| Ok(object.location));
+        let names: HashMap<Path, String> = doomed.into_iter().map(|(name, object)| (object.location, name)).collect();
+        let locations: Vec<_> = names.keys().cloned().map(Ok).collect();
         let mut results = store.delete_stream(futures::stream::iter(locations).boxed());
         while let Some(result) = results.next().await {
             match result {
-                Ok(location) => gone.extend(data_file(&location, folder)),
+                Ok(location) => gone.extend(names.get(&location).cloned()),
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(e) => return Err(failed("delete files under", folder)(e)),
             }
@@ -260,13 +286,14 @@ fn data_file(location: &Path, folder: &Path) -> Option<String> {
 const ALL_ALIKE: u64 = 64 << 10;
 
 /// Groups of small files to merge, in the order of their rows. Files merge with files of like size, so that a row is
-/// rewritten a few times at most.
-fn plan_merges(state: &TableState, options: &LakeOptions) -> Vec<Vec<Arc<FileEntry>>> {
+/// rewritten a few times at most. Those at a cold place stay there.
+fn plan_merges(state: &TableState, cold: &[String], options: &LakeOptions) -> Vec<Vec<Arc<FileEntry>>> {
     let small = (options.target_file_bytes / 4) as u64;
     let mut classes: BTreeMap<(PartitionValues, u32), Vec<Arc<FileEntry>>> = Default::default();
     for file in state.files.values() {
         let size = u64::try_from(file.add.size).unwrap_or(u64::MAX);
-        if size < small && file.add.deletion_vector.is_none() && file.stats.rows.is_some() {
+        let movable = file.add.deletion_vector.is_none() && file.stats.rows.is_some();
+        if size < small && movable && !is_within(&file.add.path, cold) {
             let folder = values_of(&file.add.partition_values, state.partitioned_by());
             classes.entry((folder, size.max(ALL_ALIKE).ilog2() / 2)).or_default().push(file.clone());
         }

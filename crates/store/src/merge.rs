@@ -15,11 +15,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use millstream_catalog::{OFFSET_COLUMN, PARTITION_COLUMN};
-use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::history::History;
 use crate::state::FileEntry;
-use crate::write::{SORTED_TAG, has_tag, location};
+use crate::write::{SORTED_TAG, has_tag};
 
 /// Rows decoded at a time from each file: small, since many files are open at once.
 const BATCH_ROWS: usize = 2048;
@@ -69,12 +69,12 @@ pub(crate) fn merge_session(url: &ObjectStoreUrl, store: &Arc<dyn ObjectStore>) 
 /// A plan of one output partition with all rows of the files, in the files' schema.
 pub(crate) fn merge_plan(
     url: &ObjectStoreUrl,
-    folder: &Path,
+    history: &History,
     file_schema: SchemaRef,
     files: &[Arc<FileEntry>],
     order: MergeOrder,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let files = files.iter().map(|f| partitioned_file(folder, f)).collect::<Result<Vec<_>>>()?;
+    let files = files.iter().map(|f| partitioned_file(history, f)).collect::<Result<Vec<_>>>()?;
     let groups = match order {
         MergeOrder::Concatenated => vec![FileGroup::new(files)],
         MergeOrder::Interleaved => files.into_iter().map(|f| FileGroup::new(vec![f])).collect(),
@@ -97,9 +97,9 @@ pub(crate) fn merge_plan(
     }
 }
 
-fn partitioned_file(folder: &Path, file: &FileEntry) -> Result<PartitionedFile> {
+fn partitioned_file(history: &History, file: &FileEntry) -> Result<PartitionedFile> {
     let location =
-        location(folder, &file.add.path).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+        history.location(&file.add.path).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
     Ok(PartitionedFile::new_from_meta(ObjectMeta {
         location,
         last_modified: DateTime::from_timestamp_millis(file.add.modification_time).unwrap_or_default(),

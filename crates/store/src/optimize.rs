@@ -15,6 +15,7 @@ use crate::merge::{MergeOrder, merge_plan, merge_session};
 use crate::order::sorted;
 use crate::state::{FileEntry, TableState};
 use crate::table::LakeTable;
+use crate::temperature::is_within;
 use crate::zorder::{KEY_COLUMNS, MAX_COLUMNS, ZOrder};
 use crate::{Error, Result};
 
@@ -28,14 +29,15 @@ impl LakeTable {
     pub async fn optimize(&self, zorder: Option<Vec<String>>, now_ms: i64) -> Result<MaintenanceReport> {
         let _care = self.inner.care.lock().await;
         let state = self.refresh().await?.state.clone();
-        let columns = zorder.as_deref().unwrap_or(&self.inner.layout.sorted_by);
+        let layout = self.inner.layout();
+        let columns = zorder.as_deref().unwrap_or(&layout.sorted_by);
         self.check_order(&state, columns)?;
         let mut report = MaintenanceReport::default();
         if columns.is_empty() {
             self.pack(now_ms, &mut report).await?;
             return Ok(report);
         }
-        for files in folders(&state) {
+        for files in self.folders(&state) {
             if is_clustered(&files, columns) {
                 continue;
             }
@@ -54,7 +56,7 @@ impl LakeTable {
             let before = report.files_compacted;
             let state = self.snapshot().state.clone();
             for files in
-                folders(&state).into_iter().flat_map(|files| packs(files, self.inner.options.target_file_bytes))
+                self.folders(&state).into_iter().flat_map(|files| packs(files, self.options().target_file_bytes))
             {
                 self.merge(files, now_ms, report).await?;
             }
@@ -88,8 +90,24 @@ impl LakeTable {
     ) -> EngineResult<SendableRecordBatchStream> {
         let inner = &self.inner;
         let session = merge_session(&inner.engine_url, &inner.history.store);
-        merge_plan(&inner.engine_url, &inner.history.folder, schema, files, MergeOrder::Concatenated)?
+        merge_plan(&inner.engine_url, &inner.history, schema, files, MergeOrder::Concatenated)?
             .execute(0, session.task_ctx())
+    }
+
+    /// The files of each folder that can be rewritten, in the order of their rows; those at a cold place stay there.
+    fn folders(&self, state: &TableState) -> Vec<Vec<Arc<FileEntry>>> {
+        let cold = state.cold_folders(self.inner.id);
+        let mut folders: BTreeMap<PartitionValues, Vec<Arc<FileEntry>>> = BTreeMap::new();
+        let can_be = |f: &&Arc<FileEntry>| {
+            f.add.deletion_vector.is_none() && f.stats.rows.is_some() && !is_within(&f.add.path, &cold)
+        };
+        for file in state.files.values().filter(can_be) {
+            let values = values_of(&file.add.partition_values, state.partitioned_by());
+            folders.entry(values).or_default().push(file.clone());
+        }
+        let mut folders: Vec<_> = folders.into_values().collect();
+        folders.iter_mut().for_each(|files| files.sort_by_cached_key(|f| MergeOrder::key(f)));
+        folders
     }
 
     fn check_order(&self, state: &TableState, columns: &[String]) -> Result<()> {
@@ -112,17 +130,6 @@ impl LakeTable {
         }
         Ok(())
     }
-}
-
-/// The files of each folder that can be rewritten, in the order of their rows.
-fn folders(state: &TableState) -> Vec<Vec<Arc<FileEntry>>> {
-    let mut folders: BTreeMap<PartitionValues, Vec<Arc<FileEntry>>> = BTreeMap::new();
-    for file in state.files.values().filter(|f| f.add.deletion_vector.is_none() && f.stats.rows.is_some()) {
-        folders.entry(values_of(&file.add.partition_values, state.partitioned_by())).or_default().push(file.clone());
-    }
-    let mut folders: Vec<_> = folders.into_values().collect();
-    folders.iter_mut().for_each(|files| files.sort_by_cached_key(|f| MergeOrder::key(f)));
-    folders
 }
 
 /// Files that together make one of the target size.

@@ -29,13 +29,14 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricType};
 use object_store::ObjectMeta;
 
+use crate::action::Protocol;
 use crate::foreign::ForeignProvider;
 use crate::layout::{file_schema, partition_fields, partition_value};
 use crate::schema::reader_schema;
 use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState};
 use crate::table::{Inner, LakeSnapshot};
-use crate::write::{OWN_TAG, has_tag, location};
+use crate::write::{OWN_TAG, has_tag};
 
 /// A provider over one snapshot of a table whose files are plain Parquet.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(crate) struct LakeProvider {
     snapshot: Arc<LakeSnapshot>,
     schema: SchemaRef,
     /// How the scan has the columns: those of the files, then those that name folders.
-    scan: TableSchema,
+    pub(crate) scan: TableSchema,
     /// Files beside the snapshot's.
     staged: Vec<Arc<FileEntry>>,
     /// Keeps them from vacuum.
@@ -68,8 +69,12 @@ impl LakeProvider {
         staged: Vec<StagedFile>,
     ) -> crate::Result<Arc<dyn TableProvider>> {
         let state = &snapshot.state;
-        let plain = state.protocol.as_ref().is_none_or(|p| p.unreadable().is_none())
-            && state.files.values().all(|f| f.add.deletion_vector.is_none());
+        let unreadable = match table.is_others {
+            // What cannot be read at all was refused when the table was looked at.
+            true => None,
+            false => state.protocol.as_ref().and_then(Protocol::unreadable),
+        };
+        let plain = unreadable.is_none() && state.files.values().all(|f| f.add.deletion_vector.is_none());
         let own = Self::new(table, snapshot, staged, plain)?;
         if plain {
             return Ok(Arc::new(own));
@@ -88,7 +93,7 @@ impl LakeProvider {
         Ok(Arc::new(Self::new(table, snapshot, staged, false)?))
     }
 
-    fn new(
+    pub(crate) fn new(
         table: &Arc<Inner>,
         snapshot: &Arc<LakeSnapshot>,
         kept: Vec<StagedFile>,
@@ -115,7 +120,7 @@ impl LakeProvider {
     }
 
     /// The files that can hold rows for which all filters are true, and how many go for what reason.
-    fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<(Vec<PartitionedFile>, Pruned)> {
+    pub(crate) fn candidates(&self, state: &dyn Session, filters: &[Expr]) -> Result<(Vec<PartitionedFile>, Pruned)> {
         let entries = self.entries();
         let stats: Vec<Arc<Statistics>> = entries.iter().map(|e| self.statistics(e)).collect();
         let kept_by = |filters: &mut dyn Iterator<Item = &Expr>| match conjunction(filters.cloned()) {
@@ -156,7 +161,8 @@ impl LakeProvider {
             let name = format!("lake_files_pruned_partitions({})", columns(folders));
             tell(name, pruned.files, pruned.in_folders);
         }
-        let sorted_by = &self.table.layout.sorted_by;
+        let layout = self.table.layout();
+        let sorted_by = &layout.sorted_by;
         let name = match sorted_by.is_empty() {
             true => "lake_files_pruned_statistics".to_owned(),
             false => format!("lake_files_pruned_statistics(sorted by {})", columns(sorted_by)),
@@ -232,7 +238,10 @@ impl LakeProvider {
         stats: Arc<Statistics>,
         lease: &Arc<Lease>,
     ) -> Result<PartitionedFile> {
-        let location = location(&self.table.history.folder, &entry.add.path)
+        let location = self
+            .table
+            .history
+            .location(&entry.add.path)
             .map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
         let meta = ObjectMeta {
             location,
@@ -314,7 +323,7 @@ impl TableProvider for LakeProvider {
 }
 
 /// How many files there were, how many of them in folders that can hold what is asked for, and how many are left.
-struct Pruned {
+pub(crate) struct Pruned {
     files: usize,
     in_folders: usize,
     left: usize,
@@ -350,7 +359,7 @@ fn enough(files: Vec<PartitionedFile>, limit: usize) -> Vec<PartitionedFile> {
 }
 
 /// Spreads files over at most `groups` groups of like size, largest first.
-fn balance(mut files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
+pub(crate) fn balance(mut files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
     files.sort_by_key(|f| std::cmp::Reverse(f.object_meta.size));
     let mut bins: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, vec![]); groups.clamp(1, files.len().max(1))];
     for file in files {

@@ -12,13 +12,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake_core::kernel::Transaction;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use millstream_catalog::{Positions, StreamId};
+use millstream_catalog::{LakePolicy, Positions, StreamId};
 use object_store::PutMode;
 use object_store::prefix::PrefixStore;
 use parking_lot::{Mutex, RwLock};
 use url::Url;
 
 use crate::action::{About, Action, format};
+use crate::external::take_columns;
 use crate::history::History;
 use crate::lake::{LakeOptions, check, failed};
 use crate::layout::{Folders, Layout, file_schema, write_order};
@@ -26,12 +27,15 @@ use crate::order::sorted;
 use crate::provider::LakeProvider;
 use crate::schema::lake_schema;
 use crate::staged::StagedFile;
-use crate::state::{FileEntry, TableState, app_id, same_positions};
+use crate::state::{TableState, app_id, same_positions};
+use crate::temperature::is_old;
 use crate::write::{FileWriter, Written};
 use crate::{Error, Result};
 
 /// Tries of one commit that other commits overtake.
 const COMMIT_TRIES: u32 = 8;
+/// The same for tables that others write to as they like.
+const COMMIT_TRIES_BESIDE_OTHERS: u32 = 64;
 /// Tries of one commit that fail with an open outcome. The store has tried again below this already.
 const COMMIT_FAILURES: u32 = 2;
 /// The pause after a failure, before the log is looked at.
@@ -49,11 +53,15 @@ pub(crate) struct Inner {
     pub url: Url,
     pub engine_url: ObjectStoreUrl,
     pub id: StreamId,
-    pub options: LakeOptions,
-    pub layout: Layout,
+    options: RwLock<LakeOptions>,
+    /// What the lake's tables have that say nothing else.
+    of_lake: LakeOptions,
+    layout: RwLock<Arc<Layout>>,
+    /// Whether others made the table, and write to it: columns are what its log says.
+    pub is_others: bool,
     snapshot: RwLock<Arc<LakeSnapshot>>,
     /// Held from looking at the state to publishing the next one.
-    commit: tokio::sync::Mutex<()>,
+    pub commit: tokio::sync::Mutex<()>,
     /// A commit's outcome is not known: look at the log before believing the state.
     uncertain: AtomicBool,
     /// Held through a round of maintenance.
@@ -67,6 +75,16 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// How rows are laid out over files.
+    pub fn layout(&self) -> Arc<Layout> {
+        self.layout.read().clone()
+    }
+
+    /// Lays rows out otherwise from now on.
+    pub fn set_layout(&self, layout: Layout) {
+        *self.layout.write() = Arc::new(layout);
+    }
+
     /// The table for delta-rs.
     pub fn log_store(&self) -> LogStoreRef {
         let (store, folder) = (&self.history.store, &self.history.folder);
@@ -161,8 +179,10 @@ impl LakeTable {
                 url,
                 engine_url,
                 id,
-                options,
-                layout,
+                options: RwLock::new(options),
+                of_lake: options,
+                layout: RwLock::new(Arc::new(layout)),
+                is_others: false,
                 published: Mutex::new(vec![Arc::downgrade(&snapshot.state)]),
                 snapshot: RwLock::new(snapshot),
                 commit: tokio::sync::Mutex::new(()),
@@ -172,6 +192,24 @@ impl LakeTable {
                 in_flight: Arc::default(),
             }),
         }
+    }
+
+    /// The same table, just made, as one that others write to.
+    pub(crate) fn of_others(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.is_others = true;
+        }
+        self
+    }
+
+    /// The sizes that shape the table's files.
+    pub(crate) fn options(&self) -> LakeOptions {
+        *self.inner.options.read()
+    }
+
+    /// Lets the table's own policy stand before what is set for all tables of the lake.
+    pub fn set_policy(&self, policy: &LakePolicy) {
+        *self.inner.options.write() = self.inner.of_lake.with_policy(policy);
     }
 
     /// The newest snapshot this process knows; no I/O.
@@ -268,7 +306,7 @@ impl LakeTable {
     pub async fn set_schema(&self, schema: SchemaRef) -> Result<()> {
         let inner = &self.inner;
         self.commit(About::new("ADD COLUMNS", Utc::now().timestamp_millis()), |state| {
-            Ok(match check(&inner.history, state, inner.id, &schema, &inner.layout)? {
+            Ok(match check(&inner.history, state, inner.id, &schema, &inner.layout())? {
                 Some(change) if !change.actions.is_empty() => Step::Write(change.actions),
                 _ => Step::Done,
             })
@@ -276,21 +314,19 @@ impl LakeTable {
         .await?;
         let _commit = inner.commit.lock().await;
         let mut state = self.snapshot().state.as_ref().clone();
-        if let Some(change) = check(&inner.history, &state, inner.id, &schema, &inner.layout)? {
+        if let Some(change) = check(&inner.history, &state, inner.id, &schema, &inner.layout())? {
             state.set_log_schema(change.log_schema);
             self.publish(state);
         }
         Ok(())
     }
 
-    /// Takes the files out of which every row was accepted before `before_ms`: how `lake_retention` is kept. Rows go
-    /// by whole files, positions stay. Returns the number of files.
+    /// Takes the files out of which every row was accepted before `before_ms`: how a stream's `expire` is kept. Rows
+    /// go by whole files, positions stay. Returns the number of files.
     pub async fn expire(&self, before_ms: i64, now_ms: i64) -> Result<u64> {
         let expired = |state: &TableState| -> Vec<Action> {
-            let old = |file: &&Arc<FileEntry>| {
-                file.add.deletion_vector.is_none() && file.stats.newest_ingest_ms().is_some_and(|ms| ms < before_ms)
-            };
-            state.files.values().filter(old).map(|file| Action::Remove(file.removal(now_ms, true))).collect()
+            let old = state.files.values().filter(|file| is_old(file, before_ms));
+            old.map(|file| Action::Remove(file.removal(now_ms, true))).collect()
         };
         let state = self.snapshot().state.clone();
         let old = expired(&state);
@@ -315,7 +351,7 @@ impl LakeTable {
         now_ms: i64,
     ) -> Result<(Written, Arc<InFlight>)> {
         let partitioned_by = state.partitioned_by();
-        let order = write_order(partitioned_by, &self.inner.layout.sorted_by);
+        let order = write_order(partitioned_by, &self.inner.layout().sorted_by);
         let rows = sorted(rows, &order).map_err(|e| self.failed("sort rows for", e.into()))?;
         let (writer, in_flight) = self.writer(state, Folders::By(partitioned_by.to_vec()), now_ms)?;
         let written = writer.write(rows).await.map_err(|source| self.failed("write rows to", source))?;
@@ -338,7 +374,7 @@ impl LakeTable {
             folders,
             store: inner.history.store.clone(),
             folder: inner.history.folder.clone(),
-            options: inner.options,
+            options: self.options(),
             lake_schema,
             in_flight: in_flight.clone(),
             now_ms,
@@ -375,7 +411,8 @@ impl LakeTable {
         let inner = &self.inner;
         let _commit = inner.commit.lock().await;
         let mut failures = 0;
-        for _ in 0..COMMIT_TRIES {
+        let tries = if inner.is_others { COMMIT_TRIES_BESIDE_OTHERS } else { COMMIT_TRIES };
+        for _ in 0..tries {
             self.look_again().await?;
             let snapshot = self.snapshot();
             let actions = match step(&snapshot.state)? {
@@ -412,6 +449,10 @@ impl LakeTable {
                 }
             }
         }
+        if inner.is_others {
+            let reason = format!("others committed {tries} times in a row");
+            return Err(Error::Clash { table: inner.url.to_string(), reason });
+        }
         Err(inner.history.misfit(format!("{COMMIT_TRIES} commits in a row were overtaken; stop the other writers")))
     }
 
@@ -435,6 +476,9 @@ impl LakeTable {
         }
         let mut state = self.snapshot().state.as_ref().clone();
         if self.inner.history.catch_up(&mut state).await? {
+            if self.inner.is_others {
+                take_columns(&self.inner.history, &mut state)?;
+            }
             self.publish(state);
         }
         self.inner.uncertain.store(false, Ordering::Release);

@@ -12,7 +12,8 @@ use crate::schema::{delta_field, log_field, same_type};
 use crate::state::TableState;
 use crate::stats::FileStats;
 use crate::table::{LakeSnapshot, LakeTable};
-use crate::write::url_path;
+use crate::temperature::is_within;
+use crate::write::is_url;
 use crate::{Error, Result};
 
 /// Commits read at once.
@@ -68,10 +69,11 @@ impl LakeTable {
         self.keep_published(&snapshot);
         let mut state = snapshot.state.as_ref().clone();
         let there = self.data_files(&state, &newest.state).await?;
-        if is_whole(&state, &there) {
+        let cold = newest.state.cold_folders(self.inner.id);
+        if is_whole(&state, &there, &cold) {
             return Ok(snapshot);
         }
-        while state.version < newest.version && !is_whole(&state, &there) {
+        while state.version < newest.version && !is_whole(&state, &there, &cold) {
             if !history.step(&mut state).await? {
                 break;
             }
@@ -139,7 +141,7 @@ impl LakeTable {
     /// Those of a state's files that can be read. The newest state's are there; the others are looked for.
     async fn data_files(&self, state: &TableState, newest: &TableState) -> Result<HashSet<String>> {
         let mut there: HashSet<String> = newest.files.keys().cloned().collect();
-        if !is_whole(state, &there) {
+        if !is_whole(state, &there, &newest.cold_folders(self.inner.id)) {
             there.extend(self.list_data_files().await?.into_iter().map(|(path, _)| path));
         }
         Ok(there)
@@ -195,9 +197,10 @@ fn texts(values: Map<String, Value>) -> BTreeMap<String, String> {
     values.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
-/// Whether all files of a state are there. Those of a clone's source are kept for it.
-fn is_whole(state: &TableState, there: &HashSet<String>) -> bool {
-    state.files.keys().all(|path| there.contains(path) || url_path(path).is_some())
+/// Whether all files of a state are there. Those of a clone's source are kept for it; those in the table's own `cold`
+/// folders are not.
+fn is_whole(state: &TableState, there: &HashSet<String>, cold: &[String]) -> bool {
+    state.files.keys().all(|path| there.contains(path) || (is_url(path) && !is_within(path, cold)))
 }
 
 /// The columns that a state had, in the stream's types where the stream still has them.

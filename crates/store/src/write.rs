@@ -123,8 +123,9 @@ impl FileWriter {
                 progress.values = values;
             }
             // No more than a row group at a time: a file's size is looked at in between.
-            for start in rows.clone().step_by(self.options.row_group_rows.max(1)) {
-                let some = batch.slice(start, self.options.row_group_rows.max(1).min(rows.end - start));
+            let step = self.options.group_rows_of(&batch);
+            for start in rows.clone().step_by(step) {
+                let some = batch.slice(start, step.min(rows.end - start));
                 self.take_in_folder(&to_lake(&some, &self.file_schema)?, progress).await?;
             }
         }
@@ -167,19 +168,14 @@ impl FileWriter {
     }
 }
 
-/// Where a file of a table lies in the store: in its folder, or where its URL says. What names a file in Delta is its
-/// object's name, letter by letter.
+/// Where a file lies whose name says its place in a folder.
 pub(crate) fn location(folder: &Path, file: &str) -> Result<Path, object_store::path::Error> {
-    match url_path(file) {
-        Some(path) => Path::parse(path),
-        None => Path::parse(format!("{folder}/{file}")),
-    }
+    Path::parse(format!("{folder}/{file}"))
 }
 
-/// The object that a file's name says by its URL, when it is one.
-pub(crate) fn url_path(file: &str) -> Option<&str> {
-    let (_scheme, rest) = file.split_once("://")?;
-    rest.split_once('/').map(|(_bucket, path)| path)
+/// Whether a file's name is its URL.
+pub(crate) fn is_url(file: &str) -> bool {
+    file.contains("://")
 }
 
 /// The top-level columns of a batch that hold NaN.

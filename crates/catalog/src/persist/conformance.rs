@@ -33,6 +33,7 @@ pub(super) fn table(name: &str) -> Stream {
         partitioned_by: vec!["c".into()],
         sorted_by: vec!["a".into()],
         location: Some("s3://bucket/t".into()),
+        ..TableSpec::default()
     };
     let mut stream = stream(name);
     stream.columns.push(Column::new("c", DataType::BigInt));
@@ -112,6 +113,8 @@ conforms!(
     one_of_two_racing_alters_wins,
     tables_come_back_as_they_were_among_streams,
     a_table_does_not_become_a_stream,
+    a_renamed_table_keeps_its_folder_until_it_is_gone,
+    an_alter_drops_what_does_not_go_with_it_or_nothing,
     an_announced_stream_is_listed_as_dropped_until_it_is_there,
     a_schema_goes_when_nothing_lies_in_it,
     a_plain_view_gets_another_query_while_nothing_keeps_its_rows,
@@ -221,6 +224,37 @@ async fn a_table_does_not_become_a_stream(catalog: &dyn Catalog) {
         let message = catalog.alter_stream(&changed).await.unwrap_err().to_string();
         assert!(message.ends_with("it cannot become another kind of object"), "{message}");
     }
+}
+
+async fn a_renamed_table_keeps_its_folder_until_it_is_gone(catalog: &dyn Catalog) {
+    let first = table("old");
+    catalog.create_stream(&first).await.unwrap();
+    let mut second = Stream { version: 2, name: ObjectName::parse("new").unwrap(), ..first.clone() };
+    second.table.as_mut().unwrap().folder = Some("old".into());
+    catalog.alter_stream(&second).await.unwrap();
+    assert_eq!(catalog.streams().await.unwrap(), [second.clone()]);
+    assert_eq!(second.folder().to_string(), "old");
+    catalog.drop_stream(second.id).await.unwrap();
+    let left = catalog.list_dropped().await.unwrap();
+    assert_eq!(left, [crate::DroppedStream { id: first.id, name: ObjectName::parse("old").unwrap() }]);
+    assert!(matches!(catalog.create_stream(&table("old")).await, Err(Error::DropUnfinished { .. })));
+    catalog.create_stream(&table("new")).await.unwrap();
+}
+
+async fn an_alter_drops_what_does_not_go_with_it_or_nothing(catalog: &dyn Catalog) {
+    let t = table("t");
+    catalog.create_stream(&t).await.unwrap();
+    let (v, above) = (view("v", &[&t]), view("above", &[]));
+    let above = over(&v, above);
+    for view in [&v, &above] {
+        catalog.create_view(view).await.unwrap();
+    }
+    let next = Stream { version: 2, comment: Some("less".into()), ..t.clone() };
+    assert!(matches!(catalog.alter_and_drop(&next, &[v.object()]).await, Err(Error::InUse { .. })));
+    assert_eq!(catalog.streams().await.unwrap(), [t]);
+    catalog.alter_and_drop(&next, &[above.object(), v.object()]).await.unwrap();
+    assert_eq!(catalog.streams().await.unwrap(), [next]);
+    assert_eq!(catalog.views().await.unwrap(), []);
 }
 
 async fn an_announced_stream_is_listed_as_dropped_until_it_is_there(catalog: &dyn Catalog) {

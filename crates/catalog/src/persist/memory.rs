@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::objects::{KnownStream, Objects};
+use super::objects::{KnownStream, Objects, Removal};
 use crate::{Catalog, DroppedStream, DroppedView, ObjectId, Result, Stream, StreamId, View, ViewId};
 
 /// A catalog that is gone with its process.
@@ -32,6 +32,14 @@ impl Content {
             pending: self.dropped_streams.iter().map(|d| (d.id, d.name.clone())).collect(),
             schemas: self.schemas.iter().cloned().collect(),
         }
+    }
+
+    fn bury(&mut self, removal: Removal) {
+        for id in removal.streams {
+            let stream = self.streams.remove(&id);
+            self.dropped_streams.extend(stream.map(|s| DroppedStream { id, name: s.folder() }));
+        }
+        removal.views.into_iter().for_each(|id| self.bury_view(id));
     }
 
     fn bury_view(&mut self, id: ViewId) {
@@ -67,13 +75,16 @@ impl Catalog for MemoryCatalog {
     async fn announce_stream(&self, stream: &Stream) -> Result<()> {
         let mut content = self.content.lock();
         content.objects().check_announced(stream)?;
-        content.dropped_streams.push(DroppedStream { id: stream.id, name: stream.name.clone() });
+        content.dropped_streams.push(DroppedStream { id: stream.id, name: stream.folder() });
         Ok(())
     }
 
-    async fn alter_stream(&self, stream: &Stream) -> Result<()> {
+    async fn alter_and_drop(&self, stream: &Stream, objects: &[ObjectId]) -> Result<()> {
         let mut content = self.content.lock();
-        content.objects().check_altered_stream(stream)?;
+        let there = content.objects();
+        there.check_altered_stream(stream)?;
+        let removal = there.removal(objects)?;
+        content.bury(removal);
         content.streams.insert(stream.id, stream.clone());
         Ok(())
     }
@@ -144,11 +155,7 @@ impl Catalog for MemoryCatalog {
     async fn drop_objects(&self, objects: &[ObjectId]) -> Result<()> {
         let mut content = self.content.lock();
         let removal = content.objects().removal(objects)?;
-        for id in removal.streams {
-            let stream = content.streams.remove(&id);
-            content.dropped_streams.extend(stream.map(|s| DroppedStream { id, name: s.name }));
-        }
-        removal.views.into_iter().for_each(|id| content.bury_view(id));
+        content.bury(removal);
         Ok(())
     }
 

@@ -32,7 +32,7 @@ use crate::{ObjectId, ObjectName, Result, Stream, StreamId, View, ViewId};
 pub struct DroppedStream {
     /// The identity it had; its log lies in a folder of that name.
     pub id: StreamId,
-    /// The name it had; its lake table lies in a folder of that name.
+    /// The name of the folder in which its lake table lies: the one it had, unless it was renamed.
     pub name: ObjectName,
 }
 
@@ -58,7 +58,12 @@ pub trait Catalog: Send + Sync + 'static {
     async fn announce_stream(&self, stream: &Stream) -> Result<()>;
     /// Replaces the definition whose version is `stream.version - 1`; fails with `Changed` when it is another, and
     /// with `NotFound` when there is none. A derived stream keeps its name and its columns.
-    async fn alter_stream(&self, stream: &Stream) -> Result<()>;
+    async fn alter_stream(&self, stream: &Stream) -> Result<()> {
+        self.alter_and_drop(stream, &[]).await
+    }
+    /// [`Catalog::alter_stream`] and [`Catalog::drop_objects`] of what does not go with the new definition, both or
+    /// neither.
+    async fn alter_and_drop(&self, stream: &Stream, objects: &[ObjectId]) -> Result<()>;
     /// [`Catalog::drop_objects`] of one stream.
     async fn drop_stream(&self, id: StreamId) -> Result<()> {
         self.drop_objects(&[ObjectId::Stream(id)]).await

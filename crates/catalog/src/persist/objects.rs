@@ -40,7 +40,7 @@ pub(super) struct Removal {
 impl Objects {
     /// Whether a stream can be added; says whether it was announced.
     pub(super) fn check_new_stream(&self, stream: &Stream) -> Result<bool> {
-        let announced = self.pending.iter().any(|(id, name)| *id == stream.id && *name == stream.name);
+        let announced = self.pending.iter().any(|(id, folder)| *id == stream.id && *folder == stream.folder());
         if announced {
             self.check_unnamed(&stream.name)?;
         } else {

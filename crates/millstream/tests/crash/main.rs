@@ -1,6 +1,8 @@
 //! Kills the real binary at random moments and checks what it promised: acknowledged is durable, exactly once, one
 //! name for the whole history.
 //!
+//! In `two_writers.rs` another program writes the same Delta table meanwhile.
+//!
 //! `MILLSTREAM_CRASH_ROUNDS` sets the number of kills (0: without end), `MILLSTREAM_CRASH_SEED` repeats a run's choices.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run tells what it does and what the node said")]
 
@@ -12,6 +14,7 @@ mod disk_full;
 mod lake;
 mod observers;
 mod tables;
+mod two_writers;
 mod verify;
 mod views;
 mod writer;

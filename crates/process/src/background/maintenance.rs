@@ -1,11 +1,12 @@
-//! Owns the care of lake tables: small files are merged, replaced files deleted, Delta logs kept short.
+//! Owns the care of lake tables: old rows go or move, small files are merged, replaced files deleted, logs kept short.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use millstream_store::{LakeTable, MaintenanceReport};
+use millstream_store::MaintenanceReport;
 
 use super::retry::backoff;
+use super::temperature::{Aged, age_once};
 use crate::Result;
 use crate::engine::Shared;
 use crate::rounds::Round;
@@ -30,55 +31,49 @@ pub(crate) async fn maintain_table(shared: Arc<Shared>, stream: Arc<OpenStream>)
             round = care_once(&shared, &stream) => round,
         };
         match round {
-            Ok((0, report)) if report == MaintenanceReport::default() => job.idle(),
-            Ok((expired, report)) => job.succeeded(format!(
-                "{} files merged into {}, {expired} expired, {} deleted",
-                report.files_compacted, report.files_written, report.files_vacuumed
+            Ok((aged, report)) if aged == Aged::default() && report == MaintenanceReport::default() => job.idle(),
+            Ok((aged, report)) => job.succeeded(format!(
+                "{} files merged into {}, {} expired, {} moved to the cold place, {} deleted",
+                report.files_compacted,
+                report.files_written,
+                aged.expired.files,
+                aged.cooled.files,
+                report.files_vacuumed
             )),
             Err(error) => pause = backoff(job.failed(&error)),
         }
     }
 }
 
-/// One round: expires what is older than the stream's lake retention, then merges and deletes files. Says how many
-/// files expired, and what else was done.
+/// One round: expires and moves what is old enough, then merges and deletes files.
 ///
 /// Tiering of the stream goes on meanwhile: files are read and written beside it, and only commits wait for each other.
 /// A merge whose files went out otherwise is dropped at its commit.
-pub(crate) async fn care_once(shared: &Shared, stream: &OpenStream) -> Result<(u64, MaintenanceReport)> {
-    // A dropped stream's folder goes when this lock is free, and must not be written to again.
-    let _one_at_a_time = stream.care_lock.lock().await;
-    let Some(table) = stream.lake_table().filter(|_| !stream.closing.is_cancelled()) else {
-        return Ok(Default::default());
-    };
+pub(crate) async fn care_once(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<(Aged, MaintenanceReport)> {
     // Files that a table's log names are not in the lake yet, and must not be taken for leftovers.
     if stream.table().is_some_and(|table| !table.is_known()) {
         return Ok(Default::default());
     }
+    // What cannot age is cared for all the same.
+    let aged = age_once(shared, stream, "automatic").await;
+    // A dropped stream's folder goes when this lock is free, and must not be written to again.
+    let _one_at_a_time = stream.care_lock.lock().await;
+    // Who made a table that others write to looks after it.
+    let own = !stream.closing.is_cancelled() && !stream.is_others();
+    let Some(table) = stream.lake_table().filter(|_| own) else {
+        return Ok(Default::default());
+    };
     let _permit = shared.care_permits.acquire().await;
     let began = Instant::now();
-    let done = expire_and_maintain(shared, stream, &table).await;
-    let (files_expired, report) = match &done {
-        Ok((expired, report)) => (*expired, Ok(report.clone())),
-        Err(error) => (0, Err(error)),
-    };
-    if !matches!(&report, Ok(report) if files_expired == 0 && *report == MaintenanceReport::default()) {
-        let round = Round::of("automatic", stream.name(), began.elapsed(), &report);
-        shared.rounds.record(Round { files_expired, ..round });
+    let done = table.maintain(vacuum_retention(shared, stream), shared.options.clock.now_us() / 1000).await;
+    if !matches!(&done, Ok(report) if *report == MaintenanceReport::default()) {
+        shared.rounds.record(Round::of("automatic", stream.name(), began.elapsed(), &done));
     }
-    done
+    Ok((aged?, done?))
 }
 
-async fn expire_and_maintain(
-    shared: &Shared,
-    stream: &OpenStream,
-    table: &LakeTable,
-) -> Result<(u64, MaintenanceReport)> {
-    let now_ms = shared.options.clock.now_us() / 1000;
-    let mut expired = 0;
-    if let Some(kept_ms) = stream.definition().stream.options.lake_retention_ms {
-        let before_ms = now_ms.saturating_sub(i64::try_from(kept_ms).unwrap_or(i64::MAX));
-        expired = table.expire(before_ms, now_ms).await?;
-    }
-    Ok((expired, table.maintain(shared.options.vacuum_retention, now_ms).await?))
+/// How long replaced files stay readable: as the stream or table says, or as configured.
+pub(crate) fn vacuum_retention(shared: &Shared, stream: &OpenStream) -> Duration {
+    let own = stream.definition().stream.options.policy.vacuum_retention_ms;
+    own.map_or(shared.options.vacuum_retention, Duration::from_millis)
 }

@@ -16,10 +16,12 @@ use millstream_catalog::Positions;
 use millstream_store::{LakeTable, Layout};
 
 use super::retry::backoff;
+use crate::ddl::is_temporary;
 use crate::engine::Shared;
+use crate::external;
 use crate::read::lake_batch;
 use crate::stream::{Counters, OpenStream};
-use crate::tables::{merge_down, patience, trimmed_to};
+use crate::tables::{merge_down, patience, reshape_of, trimmed_to};
 use crate::{Error, Result};
 
 /// How often a stream looks at the age and size of what waits, unless less than that is old already.
@@ -101,6 +103,9 @@ fn waiting(stream: &OpenStream) -> (u64, u64) {
 /// One round: opens the lake table if that is still to be done, then moves what waits. Returns the rows moved, of a
 /// table the changes.
 pub(crate) async fn tier_once(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -> Result<u64> {
+    if stream.is_others() {
+        return Ok(0);
+    }
     let _one_at_a_time = stream.tier_lock.lock().await;
     let table = open_table(shared, stream).await?;
     if stream.table().is_some() {
@@ -140,10 +145,22 @@ pub(crate) async fn open_table(shared: &Arc<Shared>, stream: &Arc<OpenStream>) -
     if let Some(table) = stream.lake_table() {
         return Ok(table);
     }
+    if stream.is_others() {
+        let table = external::open(shared, stream).await?;
+        stream.set_lake_table(table.clone());
+        return Ok(table);
+    }
     let definition = stream.definition();
     let schema = Arc::clone(&definition.full_schema);
     let layout = definition.stream.table.as_ref().map(Layout::from).unwrap_or_default();
-    let table = shared.lake.open_laid_out(stream.name(), stream.id(), schema, layout).await?;
+    let folder = definition.stream.folder();
+    let lake = if is_temporary(&folder) { shared.temporary.lake() } else { &shared.lake };
+    if let Some(reshape) = reshape_of(shared, &definition)? {
+        // A change of its columns that was decided and cut short is finished first.
+        lake.finish_reshape(&folder, stream.id(), &reshape).await?;
+    }
+    let table = lake.open_laid_out(&folder, stream.id(), schema, layout).await?;
+    table.set_policy(&definition.stream.options.policy);
     stream.set_lake_table(table.clone());
     Ok(table)
 }

@@ -17,9 +17,12 @@ pub(super) fn statement(cursor: &mut Cursor<'_>) -> Result<Option<Command>> {
     Ok(None)
 }
 
-/// `[TABLE] name [ZORDER BY (column, …)]`.
+/// `[TABLE] name [ZORDER BY (column, …) | TEMPERATURE]`.
 fn optimize(cursor: &mut Cursor<'_>) -> Result<Command> {
     let name = named(cursor)?;
+    if cursor.take_word("temperature") {
+        return Ok(Command::OptimizeTemperature { name });
+    }
     let zorder = match cursor.take_words(&["zorder", "by"]) {
         true => cursor.list("the columns", |c| c.identifier("a column name"))?,
         false => vec![],
@@ -67,6 +70,10 @@ mod tests {
         };
         assert_eq!(one("optimize t"), optimize(&[]));
         assert_eq!(one("OPTIMIZE TABLE t ZORDER BY (a, \"B\")"), optimize(&["a", "B"]));
+        assert_eq!(
+            one("optimize t temperature"),
+            Command::OptimizeTemperature { name: ObjectName::parse("t").unwrap() }
+        );
         let vacuum = |retain_ms, dry_run| Command::Vacuum { name: ObjectName::parse("t").unwrap(), retain_ms, dry_run };
         assert_eq!(one("vacuum t"), vacuum(None, false));
         assert_eq!(one("vacuum table t retain 2 hours dry run"), vacuum(Some(7_200_000), true));

@@ -166,7 +166,7 @@ impl Clauses {
     /// Reads them up to AS or the end; `more` and `other` are [`with_clause`]'s.
     pub(super) fn parse(
         cursor: &mut Cursor<'_>,
-        more: &[&str],
+        more: &[&'static str],
         mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
     ) -> Result<Self> {
         let mut clauses = Self::default();

@@ -1,5 +1,7 @@
 //! Owns the walk over a statement's tokens, and how a syntax error reads.
 
+use std::cell::RefCell;
+
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -8,6 +10,7 @@ use millstream_catalog::ObjectName;
 use millstream_catalog::fault::{Code, Fault};
 
 use super::split::{Piece, byte_offset, char_position};
+use super::{NamedAt, Naming, TEMPORARY, is_temporary_schema};
 use crate::{Error, Result};
 
 /// How deep expressions and queries may nest.
@@ -20,6 +23,10 @@ pub(super) struct Cursor<'a> {
     parser: Parser<'a>,
     text: &'a str,
     offset: usize,
+    /// The names of objects that were read.
+    names: RefCell<Vec<NamedAt>>,
+    /// Whether the first of them is to be made.
+    makes: bool,
     /// `>` characters of the current token that close nested types and are not used up yet.
     pub(super) open_closers: usize,
 }
@@ -27,7 +34,21 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(super) fn new(piece: Piece<'a>) -> Self {
         let parser = Parser::new(&DIALECT).with_tokens_with_locations(piece.tokens).with_recursion_limit(MAX_DEPTH);
-        Self { parser, text: piece.text, offset: piece.offset, open_closers: 0 }
+        let mut cursor = Self {
+            parser,
+            text: piece.text,
+            offset: piece.offset,
+            names: RefCell::default(),
+            makes: false,
+            open_closers: 0,
+        };
+        cursor.makes = cursor.is_words(&["create"]) || cursor.is_words(&["explain"]);
+        cursor
+    }
+
+    /// The names of objects that were read, as they stand in the text.
+    pub(super) fn names(&self) -> Vec<NamedAt> {
+        self.names.borrow().clone()
     }
 
     /// The next token.
@@ -129,15 +150,41 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn to_object_name(&self, parts: &[String], at: Location) -> Result<ObjectName> {
+        let mut names = self.names.borrow_mut();
         let name = match parts {
-            [name] => ObjectName::public(name),
-            [schema, name] => ObjectName::new(schema, name),
+            [name] => {
+                let made = self.makes && names.is_empty();
+                let naming = if made { Naming::Made(name.clone()) } else { Naming::Existing(name.clone()) };
+                names.push(NamedAt { at, naming });
+                ObjectName::public(name)
+            }
+            [schema, name] => {
+                names.push(NamedAt { at, naming: Naming::InSchema(schema.clone()) });
+                ObjectName::new(schema, name)
+            }
             _ => {
                 let message = format!("{:?} has too many parts, write schema.name", parts.join("."));
                 return Err(self.error_at(Code::InvalidName, message, at));
             }
         };
         name.map_err(|e| self.error_at(e.code(), e.to_string(), at))
+    }
+
+    /// The name of a temporary table that is to be made, which lies in no schema but that of such.
+    pub(super) fn temporary_name(&mut self) -> Result<ObjectName> {
+        let at = self.location();
+        let parts = self.dotted("a table name")?;
+        match parts.as_slice() {
+            [name] => {
+                self.names.borrow_mut().push(NamedAt { at, naming: Naming::Temporary });
+                ObjectName::new(TEMPORARY, name).map_err(|e| self.error_at(e.code(), e.to_string(), at))
+            }
+            [schema, ..] if !is_temporary_schema(schema) => {
+                let message = format!("a temporary table lies in no schema, leave {schema:?} out");
+                Err(self.error_at(Code::InvalidDefinition, message, at))
+            }
+            _ => self.to_object_name(&parts, at),
+        }
     }
 
     /// The name of an object that is to be made or changed: not one of the platform's own.

@@ -57,6 +57,7 @@
 //! CREATE TABLE [IF NOT EXISTS] name FROM SAMPLE 'file' [clause …]
 //! CREATE TABLE [IF NOT EXISTS] name [(column [COMMENT 'text'], …)] [clause …] AS query [WITH [NO] DATA]
 //! CREATE TABLE [IF NOT EXISTS] name LOCATION 'url' [clause …]
+//! CREATE TABLE [IF NOT EXISTS] name [SHALLOW] CLONE table [VERSION AS OF n | TIMESTAMP AS OF t | FOR SYSTEM_TIME AS OF t]
 //! ALTER TABLE [IF EXISTS] name action, …
 //!   action: ADD [COLUMN] [IF NOT EXISTS] column type … | DROP [COLUMN] [IF EXISTS] column
 //!         | ALTER [COLUMN] column TYPE type | … SET DEFAULT expr | … DROP DEFAULT | … SET NOT NULL | … DROP NOT NULL
@@ -64,6 +65,7 @@
 //!         | DROP CONSTRAINT [IF EXISTS] name | SET (option = value, …) | RESET (option, …)
 //!         | RENAME TO name | RENAME [COLUMN] column TO name | RENAME CONSTRAINT name TO name
 //! DROP TABLE [IF EXISTS] name, … [CASCADE | RESTRICT]     TRUNCATE [TABLE] name, …
+//! CONVERT TO DELTA parquet.'folder' [PARTITIONED BY (column type, …)]
 //! SHOW TABLES [LIKE 'pattern']     SHOW CREATE TABLE name     COMMENT ON TABLE name IS 'text' | NULL
 //! ```
 //!
@@ -78,6 +80,7 @@ mod create;
 mod cursor;
 mod entry;
 mod options;
+mod policy;
 mod query;
 mod render;
 mod sample;
@@ -87,12 +90,14 @@ mod split;
 mod statement;
 mod suggest;
 mod table;
+mod temporary;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::tokenizer::Location;
 use millstream_catalog::{Check, Column, ObjectName};
 
 pub use alter::altered;
@@ -102,12 +107,17 @@ pub(crate) use column_type::type_named;
 pub use copy::{CopyFrom, CopyTo};
 pub use create::{SampleDraft, StreamDraft};
 pub use options::{OptionChange, render_bytes, render_duration};
+pub use policy::PolicyChange;
 pub use query::{QueryText, parse_query};
+pub(crate) use render::options as render_options;
 pub use render::render_create;
 pub(crate) use sample::{infer, infer_cells};
 pub use split::char_position;
+pub(crate) use split::{byte_offset, tokens};
 pub use suggest::nearest;
-pub use table::{Point, TableAction, TableAsDraft, altered_table, render_create_table};
+pub(crate) use table::names_column;
+pub use table::{Point, TableAction, TableAsDraft, altered_table, clone_draft, render_create_table};
+pub(crate) use temporary::{TEMPORARY, is_temporary, is_temporary_schema};
 pub use view::{
     ColumnName, DerivedStreamDraft, PlainViewDraft, ViewAction, ViewDraft, ViewOptionChange, altered_view,
     render_create_derived, render_create_plain_view, render_create_view,
@@ -125,6 +135,28 @@ pub struct ParsedStatement {
     pub offset: usize,
     /// What it asks for.
     pub command: Command,
+    /// The names of objects in it, but for those in queries.
+    pub(crate) names: Vec<NamedAt>,
+}
+
+/// A name of an object, and where it stands: from the statement's own first character.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NamedAt {
+    pub(crate) at: Location,
+    pub(crate) naming: Naming,
+}
+
+/// How an object is named.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Naming {
+    /// One that is there, without a schema.
+    Existing(String),
+    /// One that is to be made, without a schema.
+    Made(String),
+    /// A temporary table that is to be made, without a schema.
+    Temporary,
+    /// In this schema.
+    InSchema(String),
 }
 
 /// What a statement asks for.
@@ -204,6 +236,24 @@ pub enum Command {
         /// Whether an existing one is left alone.
         if_not_exists: bool,
     },
+    /// `CREATE TABLE name CLONE source`.
+    CloneTable {
+        /// The new table.
+        name: ObjectName,
+        /// The table whose rows it begins with.
+        source: ObjectName,
+        /// When in the source's history; `None` is now.
+        point: Option<Point>,
+        /// Whether an existing one is left alone.
+        if_not_exists: bool,
+    },
+    /// `CONVERT TO DELTA parquet.'folder'`.
+    ConvertToDelta {
+        /// The folder, as it is written.
+        path: String,
+        /// The columns that name folders, in their order.
+        partitioned_by: Vec<Column>,
+    },
     /// `ALTER TABLE`; [`altered_table`] says what becomes of the definition.
     AlterTable {
         /// The table.
@@ -264,6 +314,11 @@ pub enum Command {
         name: ObjectName,
         /// The columns that rows are ordered by; none leaves it to the table.
         zorder: Vec<String>,
+    },
+    /// `OPTIMIZE name TEMPERATURE`: what is due by its age moves or goes now.
+    OptimizeTemperature {
+        /// The table or stream.
+        name: ObjectName,
     },
     /// `VACUUM name [RETAIN n HOURS] [DRY RUN]`.
     Vacuum {

@@ -5,17 +5,21 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{Durability, StreamOptions};
 
 use super::cursor::{Cursor, folded};
+use super::policy::{self, PolicyChange};
 use super::suggest::nearest;
 use crate::{Error, Result};
 
-const NAMES: &[&str] = &["partitions", "retention", "retention_size", "durability", "rest", "lake_retention"];
+/// The options of streams, beside those of their files in the lake.
+const NAMES: &[&str] = &["partitions", "hot", "retention_size", "durability", "rest", "expire"];
+/// Other names of options, and what they are called.
+const OTHER_NAMES: &[(&str, &str)] = &[("retention", "hot"), ("lake_retention", "expire")];
 
 /// One option and the value it gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OptionChange {
     /// `partitions`.
     Partitions(u32),
-    /// `retention`, ms.
+    /// `hot`, ms.
     Retention(Option<u64>),
     /// `retention_size`, bytes.
     RetentionSize(Option<u64>),
@@ -23,22 +27,30 @@ pub enum OptionChange {
     Durability(Durability),
     /// `rest`.
     Rest(bool),
-    /// `lake_retention`, ms.
+    /// `expire`, ms.
     LakeRetention(Option<u64>),
+    /// An option of the files in the lake.
+    Policy(PolicyChange),
 }
 
 impl OptionChange {
     /// Makes the change.
     pub fn apply(&self, options: &mut StreamOptions) {
-        match *self {
-            OptionChange::Partitions(n) => options.partitions = n,
-            OptionChange::Retention(ms) => options.retention_ms = ms,
-            OptionChange::RetentionSize(bytes) => options.retention_bytes = bytes,
-            OptionChange::Durability(durability) => options.durability = durability,
-            OptionChange::Rest(rest) => options.rest = rest,
-            OptionChange::LakeRetention(ms) => options.lake_retention_ms = ms,
+        match self {
+            OptionChange::Partitions(n) => options.partitions = *n,
+            OptionChange::Retention(ms) => options.retention_ms = *ms,
+            OptionChange::RetentionSize(bytes) => options.retention_bytes = *bytes,
+            OptionChange::Durability(durability) => options.durability = *durability,
+            OptionChange::Rest(rest) => options.rest = *rest,
+            OptionChange::LakeRetention(ms) => options.lake_retention_ms = *ms,
+            OptionChange::Policy(change) => change.apply(&mut options.policy),
         }
     }
+}
+
+/// What an option is called.
+pub(super) fn called(name: &str) -> &str {
+    OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, called)| called)
 }
 
 /// A value as it is written.
@@ -56,7 +68,7 @@ pub(super) fn options<T>(
     cursor.list("the options", |c| {
         let at = c.location();
         let name = c.identifier("an option name")?;
-        if names.contains(&name) {
+        if names.iter().any(|given| called(given) == called(&name)) {
             return Err(c.error_at(Code::InvalidRequest, format!("option {name:?} is given twice"), at));
         }
         c.expect(&Token::Eq, &format!("\"=\" after option {name}"))?;
@@ -71,32 +83,45 @@ pub(super) fn options<T>(
 /// `more` are the names it takes.
 pub(super) fn with_clause(
     cursor: &mut Cursor<'_>,
-    more: &[&str],
+    more: &[&'static str],
     mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
 ) -> Result<Vec<OptionChange>> {
     let changes = options(cursor, |c, name, value, at| match other(name, &value.text) {
         Some(taken) => taken.map(|()| None).map_err(|m| c.error_at(Code::InvalidRequest, m, value.at)),
-        None => change(c, name, value, more, at).map(Some),
+        None => match change(c, name, value)? {
+            Some(change) => Ok(Some(change)),
+            None => Err(unknown(c, name, &names_with(more), at)),
+        },
     })?;
     Ok(changes.into_iter().flatten().collect())
 }
 
 /// `RESET (option, …)`: each gets its default.
 pub(super) fn reset_clause(cursor: &mut Cursor<'_>) -> Result<Vec<OptionChange>> {
-    let defaults = StreamOptions::default();
     cursor.list("the options", |c| {
         let at = c.location();
         let name = c.identifier("an option name")?;
-        Ok(match name.as_str() {
-            "partitions" => OptionChange::Partitions(defaults.partitions),
-            "retention" => OptionChange::Retention(defaults.retention_ms),
-            "retention_size" => OptionChange::RetentionSize(defaults.retention_bytes),
-            "durability" => OptionChange::Durability(defaults.durability),
-            "rest" => OptionChange::Rest(defaults.rest),
-            "lake_retention" => OptionChange::LakeRetention(defaults.lake_retention_ms),
-            _ => return Err(unknown(c, &name, NAMES, at)),
-        })
+        default_of(&name).ok_or_else(|| unknown(c, &name, &names_with(&[]), at))
     })
+}
+
+/// The change that gives an option its default.
+pub(super) fn default_of(name: &str) -> Option<OptionChange> {
+    let defaults = StreamOptions::default();
+    Some(match called(name) {
+        "partitions" => OptionChange::Partitions(defaults.partitions),
+        "hot" => OptionChange::Retention(defaults.retention_ms),
+        "retention_size" => OptionChange::RetentionSize(defaults.retention_bytes),
+        "durability" => OptionChange::Durability(defaults.durability),
+        "rest" => OptionChange::Rest(defaults.rest),
+        "expire" => OptionChange::LakeRetention(defaults.lake_retention_ms),
+        name => OptionChange::Policy(PolicyChange::default_of(name)?),
+    })
+}
+
+/// The names of a stream's options, and more.
+fn names_with(more: &[&'static str]) -> Vec<&'static str> {
+    [NAMES, policy::NAMES, more].concat()
 }
 
 fn value(cursor: &mut Cursor<'_>) -> Result<Value> {
@@ -110,34 +135,31 @@ fn value(cursor: &mut Cursor<'_>) -> Result<Value> {
     Ok(Value { text, at })
 }
 
-/// The change of a stream's option that a name and a value say; `more` are other names that could have been meant.
-pub(super) fn change(
-    cursor: &Cursor<'_>,
-    name: &str,
-    value: &Value,
-    more: &[&str],
-    at: Location,
-) -> Result<OptionChange> {
+/// The change that a name and a value say; `None` when no option has that name.
+pub(super) fn change(cursor: &Cursor<'_>, name: &str, value: &Value) -> Result<Option<OptionChange>> {
     let text = value.text.trim();
-    let parsed = match name {
+    let parsed = match called(name) {
         "partitions" => text
             .parse::<u32>()
             .ok()
             .filter(|n| (1..=1024).contains(n))
             .map(OptionChange::Partitions)
             .ok_or("a whole number from 1 to 1024"),
-        "retention" => duration(text).map(OptionChange::Retention).ok_or(DURATION),
+        "hot" => duration(text).map(OptionChange::Retention).ok_or(DURATION),
         "retention_size" => size(text).map(OptionChange::RetentionSize).ok_or(SIZE),
-        "lake_retention" => duration(text).map(OptionChange::LakeRetention).ok_or(DURATION),
+        "expire" => duration(text).map(OptionChange::LakeRetention).ok_or(DURATION),
         "durability" => match text.to_ascii_lowercase().as_str() {
             "fsync" => Ok(OptionChange::Durability(Durability::Fsync)),
             "os" => Ok(OptionChange::Durability(Durability::Os)),
             _ => Err("'fsync' or 'os'"),
         },
         "rest" => boolean(text).map(OptionChange::Rest).ok_or("true or false"),
-        _ => return Err(unknown(cursor, name, &[NAMES, more].concat(), at)),
+        other => match PolicyChange::read(other, text) {
+            Some(read) => read.map(OptionChange::Policy),
+            None => return Ok(None),
+        },
     };
-    parsed.map_err(|what| value.refusal(cursor, name, what))
+    parsed.map(Some).map_err(|what| value.refusal(cursor, name, what))
 }
 
 /// What is said of a value that an option does not take.
@@ -147,7 +169,10 @@ pub(super) fn refused(name: &str, text: &str, what: &str) -> String {
 
 /// What is said of a name that is none of these options.
 pub(super) fn unknown(cursor: &Cursor<'_>, name: &str, names: &[&str], at: Location) -> Error {
-    let guess = nearest(name, names.iter().copied()).map_or_else(String::new, |n| format!(", did you mean {n}?"));
+    let others = OTHER_NAMES.iter().filter(|(_, called)| names.contains(called)).map(|(other, _)| *other);
+    let guess = nearest(name, names.iter().copied().chain(others));
+    let guess = guess
+        .map_or_else(String::new, |n| format!(", did you mean {}?", if names.contains(&n) { n } else { called(n) }));
     let message = format!("unknown option {name:?}{guess}");
     let mut error = cursor.error_at(Code::InvalidRequest, message, at);
     if let Error::Rejected { hint, .. } = &mut error {

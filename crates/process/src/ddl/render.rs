@@ -7,6 +7,7 @@ use millstream_catalog::{
 };
 
 use super::options::{render_bytes, render_duration};
+use super::policy::rendered;
 
 /// The CREATE STREAM that gives this definition; [`super::parse`] reads it back to the same.
 pub fn render_create(stream: &Stream) -> String {
@@ -63,14 +64,14 @@ fn column(column: &Column) -> String {
 }
 
 /// The options that are not at their defaults.
-pub(super) fn options(options: &StreamOptions) -> Vec<String> {
+pub(crate) fn options(options: &StreamOptions) -> Vec<String> {
     let default = StreamOptions::default();
     let mut parts = Vec::new();
     if options.partitions != default.partitions {
         parts.push(format!("partitions = {}", options.partitions));
     }
     if let Some(ms) = options.retention_ms {
-        parts.push(format!("retention = '{}'", render_duration(ms)));
+        parts.push(format!("hot = '{}'", render_duration(ms)));
     }
     if let Some(bytes) = options.retention_bytes {
         parts.push(format!("retention_size = '{}'", render_bytes(bytes)));
@@ -82,8 +83,9 @@ pub(super) fn options(options: &StreamOptions) -> Vec<String> {
         parts.push("rest = true".to_owned());
     }
     if let Some(ms) = options.lake_retention_ms {
-        parts.push(format!("lake_retention = '{}'", render_duration(ms)));
+        parts.push(format!("expire = '{}'", render_duration(ms)));
     }
+    parts.extend(rendered(&options.policy));
     parts
 }
 

@@ -35,6 +35,14 @@ pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     Ok(pieces)
 }
 
+/// The tokens of a text, without white space.
+pub(crate) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location();
+    let mut tokens = tokens.map_err(|e| syntax_error(ParserError::from(e), sql, 0))?;
+    tokens.retain(|t| !matches!(t.token, Token::Whitespace(_)));
+    Ok(tokens)
+}
+
 fn piece(sql: &str, mut tokens: Vec<TokenWithSpan>) -> Option<Piece<'_>> {
     let solid = |t: &TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
     let last = tokens.iter().rposition(solid)?;
@@ -57,7 +65,7 @@ fn relative(location: Location, start: Location) -> Location {
 }
 
 /// Where in `text` a line and column lie, as a byte offset; the end when they lie behind it.
-pub(super) fn byte_offset(text: &str, location: Location) -> usize {
+pub(crate) fn byte_offset(text: &str, location: Location) -> usize {
     let mut start = 0;
     for _ in 1..location.line {
         match text[start..].find('\n') {

@@ -33,7 +33,8 @@ pub(super) fn parse_one(piece: Piece<'_>) -> Result<ParsedStatement> {
         }
         None => library(piece).map_err(|e| query::misplaced(&cursor, &cursor.rest(), e))?,
     };
-    Ok(ParsedStatement { text: text.to_owned(), offset, command })
+    let names = cursor.names();
+    Ok(ParsedStatement { text: text.to_owned(), offset, command, names })
 }
 
 /// The statement, if its first words make it one of Millstream's own.

@@ -231,7 +231,7 @@ fn an_alter_gives_the_next_definition() {
     assert_eq!(second.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b", "_rest"]);
     assert_eq!(second.checks[1].name, "s_b_check");
     assert_eq!(act(&second, "alter stream s add if not exists b int").unwrap(), None);
-    let third = act(&second, "alter stream s set (retention = '1 day', durability = 'os')").unwrap().unwrap();
+    let third = act(&second, "alter stream s set (hot = '1 day', durability = 'os')").unwrap().unwrap();
     assert_eq!((third.options.retention_ms, third.options.durability), (Some(86_400_000), Durability::Os));
     assert_eq!(act(&third, "alter stream s set (retention = '24 hours')").unwrap(), None);
     let fourth = act(&third, "alter stream s reset (retention)").unwrap().unwrap();
@@ -387,8 +387,53 @@ fn a_misspelt_first_word_gets_a_hint() {
     let error = parse("create stream s (a int) with (compression = 'zstd')").unwrap_err();
     assert_eq!(
         error.hint().as_deref(),
-        Some("the options are partitions, retention, retention_size, durability, rest, lake_retention")
+        Some(
+            "the options are partitions, hot, retention_size, durability, rest, expire, warm, cold, optimize, \
+             target_file_size, vacuum_retention, checkpoint_interval"
+        )
     );
+}
+
+#[test]
+fn the_options_of_temperature_have_their_names_and_older_ones() {
+    let made = stream(
+        "create stream s (a int) with (hot = '1 day', warm = '30 days', cold = 's3://archive/x', expire = '2 years',
+         optimize = off, target_file_size = '64 MB', vacuum_retention = '3 days', checkpoint_interval = 100)",
+    );
+    let (o, policy) = (&made.options, &made.options.policy);
+    assert_eq!((o.retention_ms, o.lake_retention_ms), (Some(86_400_000), Some(730 * 86_400_000)));
+    assert_eq!((policy.warm_ms, policy.cold.as_deref()), (Some(30 * 86_400_000), Some("s3://archive/x")));
+    assert_eq!((policy.optimize_off, policy.target_file_bytes), (true, Some(64 << 20)));
+    assert_eq!((policy.vacuum_retention_ms, policy.checkpoint_interval), (Some(3 * 86_400_000), Some(100)));
+    let older = stream("create stream s (a int) with (retention = '1 day', lake_retention = '2 years')");
+    assert_eq!((older.options.retention_ms, older.options.lake_retention_ms), (o.retention_ms, o.lake_retention_ms));
+    let cases = [
+        ("hot = '1 day', retention = '2 days'", "invalid_request at 46: option \"retention\" is given twice"),
+        (
+            "vacum_retention = '1 d'",
+            "invalid_request at 31: unknown option \"vacum_retention\", did you mean vacuum_retention?",
+        ),
+        ("optimize = sometimes", "invalid_request at 42: option optimize = \"sometimes\" must be 'auto' or 'off'"),
+        (
+            "checkpoint_interval = 0",
+            "invalid_request at 53: option checkpoint_interval = \"0\" must be a whole number of commits, 1 or more",
+        ),
+        (
+            "vacuum_retention = 'none'",
+            "invalid_request at 50: option vacuum_retention = \"none\" must be a time such as '7 days' or '36 hours'",
+        ),
+        (
+            "warm = '1 day'",
+            "invalid_definition at -: invalid definition of stream s: warm and cold go together: set both, warm = '30 days' for when files move and cold = 's3://bucket/place' for where to",
+        ),
+        (
+            "cold = 'archive', warm = '1 day'",
+            "invalid_definition at -: invalid definition of stream s: cold = \"archive\" is not a place: write s3://bucket/place, gs://, az:// or file:///folder",
+        ),
+    ];
+    for (options, expected) in cases {
+        assert_eq!(refusal(&format!("create stream s (a int) with ({options})")), expected);
+    }
 }
 
 #[test]
@@ -402,9 +447,9 @@ fn deep_nesting_is_refused_and_does_not_overflow_the_stack() {
     assert_eq!(parse(&deep_query).unwrap_err().code(), Code::TooLarge);
 }
 
-mod there_and_back {
+pub(in crate::ddl) mod there_and_back {
     use super::*;
-    use millstream_catalog::{Check, Column, DataType, RowField, StreamOptions, Watermark};
+    use millstream_catalog::{Check, Column, DataType, LakePolicy, RowField, StreamOptions, Watermark};
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
@@ -470,17 +515,33 @@ mod there_and_back {
         )
     }
 
+    /// Any policy for a stream's files.
+    pub(in crate::ddl) fn policy() -> impl Strategy<Value = LakePolicy> {
+        let bytes = prop_oneof![(64u64 << 10)..(1 << 20), (1u64..4096).prop_map(|mb| mb << 20)];
+        (
+            option::of((1u64..1000, "s3://[a-z]{1,5}(/[a-z0-9=_.-]{1,4}x){0,2}")),
+            any::<bool>(),
+            option::of(bytes),
+            option::of(1u64..1_000_000_000),
+            option::of(1u32..1000),
+        )
+            .prop_map(|(moving, optimize_off, target_file_bytes, vacuum_retention_ms, checkpoint_interval)| {
+                let (warm_ms, cold) = moving.unzip();
+                LakePolicy { warm_ms, cold, optimize_off, target_file_bytes, vacuum_retention_ms, checkpoint_interval }
+            })
+    }
+
     fn options() -> impl Strategy<Value = StreamOptions> {
         let amount = || option::of(prop_oneof![1u64..100_000, (1u64..400).prop_map(|d| d * 86_400_000)]);
-        (1u32..=1024, amount(), amount(), any::<bool>(), amount()).prop_map(|(partitions, ms, bytes, os, lake)| {
-            StreamOptions {
-                partitions,
-                retention_ms: ms,
-                retention_bytes: bytes,
-                durability: if os { Durability::Os } else { Durability::Fsync },
-                rest: false,
-                lake_retention_ms: lake,
-            }
+        let given = (1u32..=1024, amount(), amount(), any::<bool>(), amount(), policy());
+        given.prop_map(|(partitions, ms, bytes, os, lake, policy)| StreamOptions {
+            partitions,
+            retention_ms: ms,
+            retention_bytes: bytes,
+            durability: if os { Durability::Os } else { Durability::Fsync },
+            rest: false,
+            lake_retention_ms: lake,
+            policy,
         })
     }
 

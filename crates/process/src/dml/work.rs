@@ -1,12 +1,13 @@
 //! Owns the work of a change that needs queries: the table's turn, what the queries give, and the change that is made.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::{Column, ParamValues, ScalarValue};
 use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
@@ -29,7 +30,7 @@ use crate::engine::Shared;
 use crate::jobs::Measure;
 use crate::queries::QueryGuard;
 use crate::read::ReadPoint;
-use crate::sql::{cancelled, stopping_with};
+use crate::sql::{cancelled, given_back, sparing, stopping_with};
 use crate::stream::Definition;
 use crate::tables::{self, Applied, Change, Turn, Upsert};
 use crate::{Error, Result, Rows, StreamHandle};
@@ -60,6 +61,10 @@ pub(super) struct Work {
     measure: Arc<Measure>,
     phase: AtomicU8,
     end: CancellationToken,
+    /// Whether joins spill: they did not fit into memory before.
+    spills: AtomicBool,
+    /// The memory of the first try.
+    pool: Mutex<Option<Weak<dyn MemoryPool>>>,
 }
 
 type Changes<'a> = BoxStream<'a, Result<Change>>;
@@ -74,7 +79,18 @@ impl Work {
         end: CancellationToken,
     ) -> Arc<Self> {
         let (text, params) = (text.to_owned(), params.to_vec());
-        Arc::new(Self { shared, change, text, params, guard, measure, phase: AtomicU8::new(COMPUTING), end })
+        Arc::new(Self {
+            shared,
+            change,
+            text,
+            params,
+            guard,
+            measure,
+            phase: AtomicU8::new(COMPUTING),
+            end,
+            spills: AtomicBool::new(false),
+            pool: Mutex::default(),
+        })
     }
 
     /// Stops it if nothing was made durable yet; whether it did.
@@ -91,26 +107,51 @@ impl Work {
         }
     }
 
-    /// Does it.
+    /// Does it; when its joins do not fit into memory, again with such as spill.
     pub(super) async fn go(self: Arc<Self>) -> Result<Done> {
-        let target = &self.change.target;
+        match self.go_once().await {
+            Err(error) if error.code() == Code::OutOfMemory && self.phase.load(Ordering::Acquire) == COMPUTING => {
+                tracing::info!(%error, "a change did not fit into memory, it is run again on the disk");
+                self.spills.store(true, Ordering::Release);
+                let pool = self.pool.lock().take();
+                if let Some(pool) = pool {
+                    given_back(pool).await;
+                }
+                self.go_once().await
+            }
+            done => done,
+        }
+    }
+
+    async fn go_once(&self) -> Result<Done> {
         match &self.change.what {
             What::Rows(change) => {
-                let turn = Turn::of(&self.shared, &target.open).await?;
+                let turn = self.turn().await?;
                 self.change_rows(turn, change).await
             }
             What::Insert(insert) => match (&insert.source, &insert.conflict) {
                 (source, None) => self.insert(source).await,
                 (source, Some(conflict)) => {
-                    let turn = Turn::of(&self.shared, &target.open).await?;
+                    let turn = self.turn().await?;
                     self.insert_beside(turn, source, conflict).await
                 }
             },
         }
     }
 
+    /// The table's turn, unless the table was altered while it was waited for.
+    async fn turn(&self) -> Result<Turn> {
+        let target = &self.change.target;
+        let turn = Turn::of(&self.shared, &target.open).await?;
+        let (now, then) = (Arc::clone(&target.open.definition().stream), &target.stream);
+        match now.columns == then.columns && now.table == then.table {
+            true => Ok(turn),
+            false => Err(tables::altered_meanwhile(target.open.name())),
+        }
+    }
+
     async fn insert(&self, source: &Source) -> Result<Done> {
-        let queries = self.queries()?;
+        let queries = self.queries(None)?;
         let rows = self.source(&queries, source).await?;
         let rows = rows.inspect_ok(|rows| self.measure.add_rows(rows.batch.num_rows() as u64));
         let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
@@ -124,7 +165,7 @@ impl Work {
     }
 
     async fn change_rows(&self, turn: Turn, change: &RowChange) -> Result<Done> {
-        let queries = self.queries()?;
+        let queries = self.queries(Some(&turn))?;
         let target = &self.change.target;
         let whole = turn.needs_old_content();
         let reads = whole || self.keeps() || change.acts.iter().any(|act| act.comes.is_some());
@@ -217,7 +258,7 @@ impl Work {
     /// Adds rows whose key is not there, and does with the others what ON CONFLICT says.
     async fn insert_beside(&self, mut turn: Turn, source: &Source, conflict: &Conflict) -> Result<Done> {
         let target = &self.change.target;
-        let queries = self.queries()?;
+        let queries = self.queries(Some(&turn))?;
         let mut rows = self.source(&queries, source).await?;
         let mut keys = Keys::new(target)?;
         let mut steps = Vec::new();
@@ -263,12 +304,20 @@ impl Work {
     }
 
     /// What queries of this statement run in: all of them see the same.
-    fn queries(&self) -> Result<Queries<'_>> {
+    fn queries(&self, turn: Option<&Turn>) -> Result<Queries<'_>> {
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
-        state.config_mut().set_extension(Arc::new(ReadPoint::default()));
+        let point = match turn.and_then(|turn| Some((turn.table().id(), turn.base()?))) {
+            Some((id, base)) => ReadPoint::with_table(id, base.clone()),
+            None => ReadPoint::default(),
+        };
+        state.config_mut().set_extension(Arc::new(point));
+        if self.spills.load(Ordering::Acquire) {
+            state = sparing(&state, true);
+        }
         let base = state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
+        *self.pool.lock() = Some(Arc::downgrade(&pool));
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
         Ok(Queries { work: self, state, runtime })
     }
@@ -343,6 +392,9 @@ pub(super) async fn upsert_rows(
 ) -> Result<Option<Applied>> {
     let Some(met) = conflict.blind() else { return Ok(None) };
     let definition = target.open.definition();
+    if definition.stream.columns != target.stream.columns {
+        return Ok(None);
+    }
     let rows = admitted(shared, target, &definition, rows)?;
     let rows = kept_of_repeats(target, conflict, &mut Keys::new(target)?, rows)?;
     tables::upsert(shared, &target.open, Upsert { rows, met, definition }).await

@@ -18,13 +18,13 @@ use crate::tables::insert;
 use crate::{Result, Rows};
 
 /// Keeps the files of a table that is being filled from being removed, until this is dropped.
-struct Filling {
+pub(super) struct Filling {
     shared: Arc<Shared>,
     id: StreamId,
 }
 
 impl Filling {
-    fn begin(shared: &Arc<Shared>, id: StreamId) -> Self {
+    pub(super) fn begin(shared: &Arc<Shared>, id: StreamId) -> Self {
         shared.filling.lock().insert(id);
         Self { shared: Arc::clone(shared), id }
     }
@@ -56,19 +56,27 @@ impl Shared {
         let definition = self.define(table.clone())?;
         let log = self.open_log(&definition, PRODUCER_KEYS).await?;
         let open = Arc::new(OpenStream::new(definition, log, self.closing.child_token()));
-        let filled = insert(self, &open, rows, false).await;
+        let filled = insert(self, &open, rows, false).await.map(|applied| applied.come);
+        self.make_or_discard(&table, open, filled).await
+    }
+
+    /// Makes an announced table one of the catalog's now that it is filled; where that failed, removes what there is
+    /// of it.
+    pub(super) async fn make_or_discard<T>(
+        self: &Arc<Self>,
+        table: &Stream,
+        open: Arc<OpenStream>,
+        filled: Result<T>,
+    ) -> Result<T> {
         let _ddl = self.ddl.lock().await;
-        let made = match filled {
-            Ok(applied) => match self.check_schema(&table.name) {
-                Ok(()) => self.options.catalog.create_stream(&table).await.map(|()| applied.come).map_err(Into::into),
-                Err(error) => Err(error),
-            },
+        let made = match filled.and_then(|filled| self.check_schema(&table.name).map(|()| filled)) {
+            Ok(filled) => self.options.catalog.create_stream(table).await.map(|()| filled).map_err(Into::into),
             Err(error) => Err(error),
         };
         match made {
-            Ok(rows) => {
+            Ok(filled) => {
                 self.attach_open(open);
-                Ok(rows)
+                Ok(filled)
             }
             Err(error) => {
                 // The name is free again when the statement ends.
@@ -78,14 +86,15 @@ impl Shared {
         }
     }
 
-    async fn announce_table(&self, draft: StreamDraft, id: StreamId) -> Result<Stream> {
+    pub(super) async fn announce_table(&self, draft: StreamDraft, id: StreamId) -> Result<Stream> {
         let _ddl = self.ddl.lock().await;
         let name = draft.name.clone();
         self.check_schema(&name)?;
         if let Some(kind) = self.kind_of(&name) {
             return Err(millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() }.into());
         }
-        let table = draft.into_stream(id, self.options.clock.now_us() / 1000)?;
+        let mut table = draft.into_stream(id, self.options.clock.now_us() / 1000)?;
+        self.settle_folder(&mut table).await?;
         self.options.catalog.announce_stream(&table).await?;
         Ok(table)
     }

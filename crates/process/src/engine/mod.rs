@@ -1,10 +1,13 @@
 //! Owns the running engine: what is open, and how it starts and stops.
 
+mod alter;
+mod clones;
 mod fill;
 mod objects;
 mod options;
 mod schemas;
 mod tables;
+mod temporary;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,8 +24,10 @@ use tokio_util::task::TaskTracker;
 
 pub use options::{EngineOptions, Health, LogEngine};
 pub(crate) use tables::{refuse_table, wrong_kind};
+use temporary::TemporaryTables;
 
 use crate::background::{care_once, remove_dropped, tier_once};
+use crate::ddl::is_temporary;
 use crate::jobs::Jobs;
 use crate::queries::Queries;
 use crate::rounds::Rounds;
@@ -65,6 +70,8 @@ pub(crate) struct Shared {
     streams: RwLock<HashMap<ObjectName, Arc<OpenStream>>>,
     /// Tables that are being filled before they are there.
     filling: Mutex<HashSet<StreamId>>,
+    /// What connections have for themselves.
+    pub(crate) temporary: TemporaryTables,
     /// The schemas that were created.
     schemas: RwLock<BTreeSet<String>>,
     pub(crate) views: RwLock<HashMap<ObjectName, Arc<OpenView>>>,
@@ -89,7 +96,8 @@ impl Engine {
     /// A stream whose log is damaged does not keep the others from opening: it is named by [`Engine::health`], and
     /// every use of it fails with the reason.
     pub async fn open(options: EngineOptions) -> Result<Engine> {
-        let lake = Lake::new(options.store_url.clone(), Arc::clone(&options.store));
+        let lake = Lake::new(options.store_url.clone(), Arc::clone(&options.store))
+            .with_store_options(options.files.store_options.clone());
         let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             lake,
@@ -108,6 +116,7 @@ impl Engine {
             faults: FaultPoints::default(),
             streams: RwLock::default(),
             filling: Mutex::default(),
+            temporary: TemporaryTables::new()?,
             schemas: RwLock::default(),
             views: RwLock::default(),
             broken: RwLock::default(),
@@ -211,6 +220,10 @@ impl Shared {
         if let Some(stream) = self.streams.read().get(name) {
             return Ok(Arc::clone(stream));
         }
+        if is_temporary(name) {
+            let missing = || millstream_catalog::Error::NotFound { kind: "table", name: name.name().to_owned() };
+            return Ok(self.temporary.get(name).ok_or_else(missing)?);
+        }
         if let Some((kind, reason)) = self.broken.read().get(name) {
             return Err(Error::rejected(Code::DataCorrupted, format!("{kind} {name} is not open: {reason}")));
         }
@@ -261,7 +274,14 @@ impl Shared {
 
     /// Whether a stream of that name is known, open or not.
     pub(crate) fn knows(&self, name: &ObjectName) -> bool {
-        self.streams.read().contains_key(name) || self.broken.read().contains_key(name)
+        self.streams.read().contains_key(name)
+            || self.broken.read().contains_key(name)
+            || self.temporary.get(name).is_some()
+    }
+
+    /// Whether a stream or table of that name has hidden columns.
+    pub(crate) fn hides_columns(&self, name: &ObjectName) -> bool {
+        self.knows(name) && !self.stream(name).is_ok_and(|open| open.is_others())
     }
 
     /// What could not be opened under that name.

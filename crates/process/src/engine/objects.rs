@@ -16,6 +16,7 @@ use super::{Engine, LogEngine, Shared, quarantine_name};
 use crate::admit::{Admission, Partitioner};
 use crate::background::{maintain_table, tier_stream};
 use crate::ddl::StreamDraft;
+use crate::files::check_folder;
 use crate::stream::{Definition, OpenStream};
 use crate::tables::changelog_schema;
 use crate::{Error, Result};
@@ -62,7 +63,9 @@ impl Shared {
             return if if_not_exists { Ok(false) } else { Err(taken.into()) };
         }
         let now_ms = self.options.clock.now_us() / 1000;
-        let stream = draft.into_stream(StreamId(Uuid::now_v7()), now_ms)?;
+        let mut stream = draft.into_stream(StreamId(Uuid::now_v7()), now_ms)?;
+        self.settle_folder(&mut stream).await?;
+        self.check_places(&stream)?;
         let definition = self.define(stream.clone())?;
         let log = self.open_log(&definition, PRODUCER_KEYS).await?;
         if let Err(error) = self.options.catalog.create_stream(&stream).await {
@@ -74,8 +77,18 @@ impl Shared {
         Ok(true)
     }
 
+    /// Refuses a place for files that statements may not touch.
+    pub(super) fn check_places(&self, stream: &Stream) -> Result<()> {
+        match &stream.options.policy.cold {
+            Some(place) => check_folder(&self.options.files, place),
+            None => Ok(()),
+        }
+    }
+
     /// Adds a stream and the view that writes it.
-    pub(crate) async fn add_derived_stream(self: &Arc<Self>, stream: Stream, view: &View) -> Result<()> {
+    pub(crate) async fn add_derived_stream(self: &Arc<Self>, mut stream: Stream, view: &View) -> Result<()> {
+        self.settle_folder(&mut stream).await?;
+        self.check_places(&stream)?;
         let definition = self.define(stream.clone())?;
         let log = self.open_log(&definition, DERIVED_KEYS).await?;
         if let Err(error) = self.options.catalog.create_derived_stream(&stream, view).await {
@@ -98,9 +111,13 @@ impl Shared {
         let open = self.stream(name)?;
         let before = Arc::clone(&open.definition().stream);
         let Some(stream) = change(&before)? else { return Ok(false) };
+        self.check_places(&stream)?;
         let definition = self.define(stream.clone())?;
         self.options.catalog.alter_stream(&stream).await?;
         let schema = Arc::clone(&definition.log_schema);
+        if let Some(table) = open.lake_table() {
+            table.set_policy(&stream.options.policy);
+        }
         open.log().set_durability(stream.options.durability);
         open.log().set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         open.redefine(definition);
@@ -149,7 +166,7 @@ impl Shared {
             tracing::warn!(stream = %name, %error, "the dropped stream's log goes at the next start");
         }
         let removed = async {
-            self.lake.remove(name, open.id()).await?;
+            self.lake.remove(&open.definition().stream.folder(), open.id()).await?;
             Ok::<_, Error>(self.options.catalog.forget_dropped(open.id()).await?)
         };
         if let Err(error) = removed.await {
@@ -177,7 +194,14 @@ impl Shared {
 
     pub(super) async fn open_log(&self, definition: &Definition, keys: usize) -> Result<Arc<dyn Log>> {
         let stream = &definition.stream;
+        let is_others = stream.table.as_ref().is_some_and(|spec| spec.location.is_some());
         let log: Arc<dyn Log> = match self.options.log_engine {
+            // A table that others write to has no log: nothing is ever appended.
+            _ if is_others => Arc::new(MemoryLog::new(
+                Arc::clone(&definition.log_schema),
+                stream.options.partitions,
+                Arc::clone(&self.options.clock),
+            )),
             LogEngine::Memory => Arc::new(MemoryLog::new(
                 Arc::clone(&definition.log_schema),
                 stream.options.partitions,
@@ -211,8 +235,10 @@ impl Shared {
     /// Lets everybody see an open stream, and looks after it from now on.
     pub(super) fn attach_open(self: &Arc<Self>, stream: Arc<OpenStream>) {
         let name = stream.name().clone();
-        self.tasks.spawn(tier_stream(Arc::clone(self), Arc::clone(&stream)));
-        self.tasks.spawn(maintain_table(Arc::clone(self), Arc::clone(&stream)));
+        if !stream.is_others() {
+            self.tasks.spawn(tier_stream(Arc::clone(self), Arc::clone(&stream)));
+            self.tasks.spawn(maintain_table(Arc::clone(self), Arc::clone(&stream)));
+        }
         self.streams.write().insert(name, stream);
         self.plans.outdate();
     }

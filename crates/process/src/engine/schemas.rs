@@ -6,6 +6,7 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{DEFAULT_SCHEMA, ObjectId, ObjectName, SYSTEM_SCHEMA};
 
 use super::Shared;
+use crate::ddl::{is_temporary, is_temporary_schema};
 use crate::{Error, Result};
 
 /// The schemas that PostgreSQL's tools read about everything else.
@@ -28,7 +29,7 @@ impl Shared {
 
     /// Whether objects of users can lie in a schema of that name.
     pub(crate) fn has_schema(&self, name: &str) -> bool {
-        name == DEFAULT_SCHEMA || self.schemas.read().contains(name)
+        name == DEFAULT_SCHEMA || is_temporary_schema(name) || self.schemas.read().contains(name)
     }
 
     /// Refuses names in schemas that are not there, or are the platform's.
@@ -36,6 +37,14 @@ impl Shared {
         if name.is_system() {
             let message = format!("{name} is the platform's own; user streams lie in schema public");
             return Err(Error::rejected(Code::Denied, message));
+        }
+        if is_temporary(name) {
+            let message = format!(
+                "{} is temporary, or is to be: CREATE TEMPORARY TABLE, DROP TABLE, TRUNCATE and statements that change \
+                 rows are what there is for such",
+                name.name()
+            );
+            return Err(Error::rejected(Code::Unsupported, message));
         }
         if self.has_schema(name.schema()) {
             return Ok(());

@@ -6,7 +6,6 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{ObjectId, ObjectName};
 
 use super::Shared;
-use crate::ddl::{TableAction, altered_table};
 use crate::stream::OpenStream;
 use crate::{Error, Result};
 
@@ -47,18 +46,6 @@ impl Shared {
             Ok(open) => Some(open.kind()),
             Err(_) => self.broken_kind(name),
         }
-    }
-
-    /// Changes a table's definition. Returns false when it is like that already.
-    pub(crate) async fn alter_table(self: &Arc<Self>, name: &ObjectName, actions: &[TableAction]) -> Result<bool> {
-        let table = self.table(name, "ALTER")?;
-        for action in actions {
-            refuse_rewriting(name, action)?;
-            if action.concerns_rows() && table.log().stats().end.total() > 0 {
-                return Err(over_rows(name));
-            }
-        }
-        self.alter_stream(name, |table| altered_table(table, actions)).await
     }
 
     /// Drops tables, all or none, and with `cascade` what reads them. Returns those that are not there, where
@@ -110,33 +97,4 @@ pub(crate) fn refuse_table(open: &OpenStream) -> Result<()> {
         hint: Some(format!("INSERT INTO {name} …; or CREATE STREAM for rows that only come")),
         position: None,
     })
-}
-
-fn refuse_rewriting(name: &ObjectName, action: &TableAction) -> Result<()> {
-    let what = match action {
-        TableAction::SetType { .. } => "the type of a column of",
-        TableAction::DropColumn { .. } | TableAction::RenameColumn { .. } => "a column of",
-        TableAction::Rename(_) => "the name of",
-        _ => return Ok(()),
-    };
-    Err(Error::Rejected {
-        code: Code::Unsupported,
-        message: format!("{what} table {name} cannot be changed: its files have it as it is"),
-        hint: Some(format!("CREATE TABLE other AS SELECT … FROM {name}, then DROP TABLE {name}")),
-        position: None,
-    })
-}
-
-fn over_rows(name: &ObjectName) -> Error {
-    Error::Rejected {
-        code: Code::Unsupported,
-        message: format!(
-            "table {name} has had rows: a DEFAULT with a new column, NOT NULL, CHECK and PRIMARY KEY can be added to \
-             an empty table alone"
-        ),
-        hint: Some(
-            "ADD COLUMN without them, UPDATE the rows, then ALTER COLUMN … SET DEFAULT for those to come".to_owned(),
-        ),
-        position: None,
-    }
 }

@@ -145,6 +145,21 @@ pub(crate) async fn target(access: &FileAccess, runtime: &RuntimeEnv, name: &str
     Ok(Target::Local(folder.join(file)))
 }
 
+/// Refuses a place that is a folder of this machine outside of the root.
+pub(crate) fn check_folder(access: &FileAccess, place: &str) -> Result<()> {
+    if !place.starts_with("file://") {
+        return Ok(());
+    }
+    let root = root(access)?;
+    let folder = plain(&root.join(local_path(place)));
+    // Of a folder that is not there yet, the part that is there must be inside.
+    let there = folder.ancestors().find_map(|path| path.canonicalize().ok());
+    match there.is_some_and(|path| path.starts_with(&root)) && folder.starts_with(&root) {
+        true => Ok(()),
+        false => Err(outside(place, &root)),
+    }
+}
+
 /// The URL, unless the text is a path.
 fn remote(text: &str) -> Result<Option<Url>> {
     if !text.contains("://") || text.starts_with("file://") {
@@ -209,7 +224,7 @@ fn local_paths(root: &Path, text: &str) -> Result<(Vec<PathBuf>, bool)> {
             }
         }
     } else if full.is_dir() {
-        return Err(folder(text));
+        return Err(is_a_folder(text));
     }
     if paths.is_empty() {
         return Err(missing(text, root));
@@ -226,6 +241,17 @@ fn local_paths(root: &Path, text: &str) -> Result<(Vec<PathBuf>, bool)> {
 
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
+}
+
+/// A folder under the root, which may not be there yet.
+pub(crate) fn folder(access: &FileAccess, name: &str) -> Result<PathBuf> {
+    let root = root(access)?;
+    let full = plain(&root.join(local_path(name)));
+    // What of it is there tells where it really lies.
+    let there = full.ancestors().find(|path| path.exists()).unwrap_or(&full);
+    let rest = full.strip_prefix(there).unwrap_or(Path::new(""));
+    let real = there.canonicalize().map_err(|e| unusable(name, &e))?.join(rest);
+    if real.starts_with(&root) { Ok(real) } else { Err(outside(name, &root)) }
 }
 
 /// The path without `.` and `..`.
@@ -313,10 +339,10 @@ async fn find_remote(access: &FileAccess, runtime: &RuntimeEnv, text: &str, url:
 async fn not_found(store: &dyn ObjectStore, text: &str, path: &ObjectPath, error: object_store::Error) -> Error {
     let missing = matches!(error, object_store::Error::NotFound { .. });
     let is_folder = missing && matches!(store.list(Some(path)).next().await, Some(Ok(_)));
-    if is_folder { folder(text) } else { store_error(text, &error) }
+    if is_folder { is_a_folder(text) } else { store_error(text, &error) }
 }
 
-fn folder(text: &str) -> Error {
+fn is_a_folder(text: &str) -> Error {
     let message =
         format!("{text:?} is a folder: write which of its files, such as '{}/*.parquet'", text.trim_end_matches('/'));
     Error::rejected(Code::InvalidRequest, message)

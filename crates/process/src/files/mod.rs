@@ -29,6 +29,7 @@ mod table;
 mod written;
 
 pub use access::{FileAccess, PlainHttp};
+pub(crate) use access::{check_folder, folder};
 pub(crate) use calls::Calls;
 pub use copy::{CopyFormat, CopyIn, CopyOptions};
 pub(crate) use copy::{CopyJob, copy_to};

@@ -1,14 +1,16 @@
 //! Owns the answers to what tools ask of the catalog in ways that the planner does not know. All of it concerns things
-//! that are not here: indexes, constraints, sequences, composite types, options and members of objects.
+//! that are not here: sequences, composite types, options and members of objects.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, FunctionArguments, Ident, ObjectName, SelectItem, SetExpr, Value,
-    VisitorMut, visit_expressions,
+    BinaryOperator, Expr, FunctionArguments, Ident, ObjectName, SelectItem, SetExpr, Value, VisitorMut,
+    visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+
+use super::known::subscripts;
 
 /// Puts answers in the place of such questions.
 pub(super) struct EmptyCatalog;
@@ -25,8 +27,8 @@ impl VisitorMut for EmptyCatalog {
             *expr = Expr::value(Value::Boolean(false));
         } else if selects_description(expr) {
             *expr = Expr::value(Value::Null);
-        } else if is_call(expr, "generate_subscripts") || unnests_key(expr) {
-            *expr = null_number();
+        } else if let Some(numbers) = subscripts(expr) {
+            *expr = numbers;
         } else {
             use_backslash(expr);
         }
@@ -36,16 +38,6 @@ impl VisitorMut for EmptyCatalog {
 
 fn text(text: &str) -> Expr {
     Expr::value(Value::SingleQuotedString(text.to_owned()))
-}
-
-fn null_number() -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(Expr::value(Value::Null)),
-        data_type: DataType::Int(None),
-        array: false,
-        format: None,
-    }
 }
 
 fn is_call(expr: &Expr, name: &str) -> bool {
@@ -88,19 +80,6 @@ fn selects_description(expr: &Expr) -> bool {
         Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|last| last.value == "typcollation"),
         call => is_call(call, "json_build_object") || is_call(call, "pg_get_expr"),
     })
-}
-
-/// `unnest(pg_index.indkey)` and the like: the columns of keys.
-fn unnests_key(expr: &Expr) -> bool {
-    let keys = ["indkey", "indclass", "indoption", "conkey", "confkey"];
-    is_call(expr, "unnest")
-        && visit_expressions(expr, |inner| match inner {
-            Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|last| keys.contains(&last.value.as_str())) => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        })
-        .is_break()
 }
 
 /// `LIKE … ESCAPE '/'` with the backslash instead, the only escape that the planner takes.

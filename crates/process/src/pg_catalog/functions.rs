@@ -39,11 +39,7 @@ fn constants() -> Vec<(&'static str, usize, ScalarValue)> {
         ("has_function_privilege", 3, yes.clone()),
         ("has_column_privilege", 4, yes),
         // Nothing here has what these describe.
-        ("obj_description", 2, no_text.clone()),
-        ("col_description", 2, no_text.clone()),
         ("shobj_description", 2, no_text.clone()),
-        ("pg_get_indexdef", 3, no_text.clone()),
-        ("pg_get_viewdef", 2, no_text.clone()),
         ("pg_get_triggerdef", 2, no_text.clone()),
         ("pg_get_ruledef", 2, no_text.clone()),
         ("pg_get_functiondef", 1, no_text.clone()),
@@ -56,7 +52,6 @@ fn constants() -> Vec<(&'static str, usize, ScalarValue)> {
         ("pg_size_pretty", 1, no_text),
         ("pg_table_size", 1, no_number.clone()),
         ("pg_indexes_size", 1, no_number),
-        ("to_regclass", 1, ScalarValue::Int32(None)),
         ("to_regtype", 1, ScalarValue::Int32(None)),
     ]
 }
@@ -120,6 +115,9 @@ impl CurrentSetting {
         let forms = vec![
             TypeSignature::Exact(vec![DataType::Utf8]),
             TypeSignature::Exact(vec![DataType::Utf8, DataType::Boolean]),
+            // With the search path in front.
+            TypeSignature::Exact(vec![DataType::Utf8, DataType::Utf8]),
+            TypeSignature::Exact(vec![DataType::Utf8, DataType::Utf8, DataType::Boolean]),
         ];
         Self { signature: Signature::one_of(forms, Volatility::Stable) }
     }
@@ -139,8 +137,17 @@ impl ScalarUDFImpl for CurrentSetting {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let names = args.args[0].to_array(args.number_rows)?;
-        let value = |name: &str| SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
+        let with_path = args.args.get(1).is_some_and(|second| second.data_type() == DataType::Utf8);
+        let names = args.args[usize::from(with_path)].to_array(args.number_rows)?;
+        let path = args.args[0].to_array(args.number_rows)?;
+        let path = path.as_string::<i32>().iter().flatten().next().filter(|_| with_path);
+        let value = |name: &str| match path.filter(|_| name.eq_ignore_ascii_case("search_path")) {
+            Some(path) => Some(path.replace(',', ", ")),
+            None => {
+                let known = SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+                known.map(|(_, value)| (*value).to_owned())
+            }
+        };
         let values: StringArray = names.as_string::<i32>().iter().map(|name| name.and_then(value)).collect();
         Ok(ColumnarValue::Array(Arc::new(values)))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -43,7 +43,22 @@ impl BatchAdapter {
         let columns = self.output.fields().iter().map(|field| column(log, field));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(self.schema_of(&columns), columns, &options)?)
+    }
+}
+
+impl BatchAdapter {
+    /// The output schema; a column that is NOT NULL by now and was not in these rows may be NULL in it.
+    fn schema_of(&self, columns: &[ArrayRef]) -> SchemaRef {
+        let breaks = |(field, column): (&Arc<Field>, &ArrayRef)| !field.is_nullable() && column.null_count() > 0;
+        if !self.output.fields().iter().zip(columns).any(breaks) {
+            return Arc::clone(&self.output);
+        }
+        let fields = self.output.fields().iter().zip(columns).map(|pair| match breaks(pair) {
+            true => Arc::new(pair.0.as_ref().clone().with_nullable(true)),
+            false => Arc::clone(pair.0),
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }
 

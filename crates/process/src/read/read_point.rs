@@ -26,6 +26,11 @@ pub(crate) struct ReadPoint {
 }
 
 impl ReadPoint {
+    /// A point at which one table's snapshot was taken before.
+    pub(crate) fn with_table(id: StreamId, snapshot: TableSnapshot) -> Self {
+        Self { tables: tokio::sync::Mutex::new(HashMap::from([(id, snapshot)])), ..Self::default() }
+    }
+
     /// The view's answer, taken at the first call, and how many rows it has.
     pub(crate) fn answer(&self, view: &OpenView) -> Result<(AnswerSnapshot, usize)> {
         let mut views = self.views.lock();

@@ -9,19 +9,22 @@ use millstream_store::LakeTable;
 
 use super::commands::rows_of;
 use super::{Outcome, Session};
-use crate::background::{open_table, tier_once};
+use crate::background::{age_once, open_table, tier_once, vacuum_retention};
 use crate::ddl::Command;
+use crate::external::refuse_others;
 use crate::rounds::Round;
 use crate::stream::OpenStream;
 use crate::{Error, Result};
 
 pub(super) const OPTIMIZE: [&str; 5] = ["name", "files_removed", "files_added", "bytes_removed", "bytes_added"];
+pub(super) const TEMPERATURE: [&str; 5] = ["name", "files_moved", "bytes_moved", "files_expired", "rows_expired"];
 pub(super) const VACUUM: [&str; 3] = ["name", "files_deleted", "bytes_deleted"];
 pub(super) const VACUUM_DRY_RUN: [&str; 1] = ["path"];
 /// Runs a command that looks after a table's files.
 pub(super) async fn run(session: &Session, command: &Command) -> Result<Outcome> {
     match command {
         Command::Optimize { name, zorder } => optimize(session, name, zorder).await,
+        Command::OptimizeTemperature { name } => temperature(session, name).await,
         Command::Vacuum { name, retain_ms, dry_run } => vacuum(session, name, *retain_ms, *dry_run).await,
         other => Err(Error::rejected(Code::Internal, format!("{other:?} does not look after the lake"))),
     }
@@ -31,6 +34,7 @@ pub(super) async fn run(session: &Session, command: &Command) -> Result<Outcome>
 /// files that a table's log names are known, and not taken for leftovers.
 async fn lake_table(session: &Session, name: &ObjectName) -> Result<(Arc<OpenStream>, LakeTable)> {
     let stream = session.shared.stream(name)?;
+    refuse_others(&stream, "OPTIMIZE and VACUUM are for what lies in the lake", "do it where the table was made")?;
     tier_once(&session.shared, &stream).await?;
     if let Some(table) = stream.table() {
         table.look(&session.shared, &stream).await?;
@@ -56,13 +60,23 @@ async fn optimize(session: &Session, name: &ObjectName, zorder: &[String]) -> Re
     rows_of(&OPTIMIZE, vec![row.collect()], "OPTIMIZE")
 }
 
+/// Moves and expires what is due by the table's options.
+async fn temperature(session: &Session, name: &ObjectName) -> Result<Outcome> {
+    let (stream, _) = lake_table(session, name).await?;
+    still_there(&stream)?;
+    let aged = age_once(&session.shared, &stream, "temperature").await?;
+    let row = [aged.cooled.files, aged.cooled.bytes, aged.expired.files, aged.expired.rows];
+    let row = std::iter::once(Some(name.to_string())).chain(row.iter().map(|n| Some(n.to_string())));
+    rows_of(&TEMPERATURE, vec![row.collect()], "OPTIMIZE")
+}
+
 async fn vacuum(session: &Session, name: &ObjectName, retain_ms: Option<u64>, dry_run: bool) -> Result<Outcome> {
     let shared = &session.shared;
     let (stream, table) = lake_table(session, name).await?;
     let _one_at_a_time = stream.care_lock.lock().await;
     still_there(&stream)?;
     let _permit = shared.care_permits.acquire().await;
-    let retention = retain_ms.map_or(shared.options.vacuum_retention, Duration::from_millis);
+    let retention = retain_ms.map_or_else(|| vacuum_retention(shared, &stream), Duration::from_millis);
     let began = Instant::now();
     let done = table.vacuum(retention, shared.options.clock.now_us() / 1000, dry_run).await;
     if dry_run {

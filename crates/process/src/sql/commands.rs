@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{HIDDEN_COLUMNS, ObjectName, Stream};
 
@@ -24,7 +26,10 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::Show { name } => (texts(&[name.as_str()]), "SHOW"),
         Command::ShowAll => (texts(&SHOW_ALL), "SHOW"),
         Command::CreateStreamFromSample { .. } => (texts(&SHOW_CREATE), "CREATE STREAM"),
-        Command::CreateTable { .. } | Command::CreateTableAs { .. } => (None, "CREATE TABLE"),
+        Command::CreateTable { .. } | Command::CreateTableAs { .. } | Command::CloneTable { .. } => {
+            (None, "CREATE TABLE")
+        }
+        Command::ConvertToDelta { .. } => (None, "CONVERT TO DELTA"),
         Command::CreateTableFromSample { .. } => (texts(&SHOW_CREATE), "CREATE TABLE"),
         Command::AlterTable { .. } => (None, "ALTER TABLE"),
         Command::DropTable { .. } => (None, "DROP TABLE"),
@@ -35,6 +40,7 @@ pub(super) fn shape(command: &Command) -> (Option<SchemaRef>, &'static str) {
         Command::ShowTables { .. } => (texts(&SHOW_TABLES), "SHOW"),
         Command::ShowCreateTable { .. } => (texts(&SHOW_CREATE), "SHOW"),
         Command::Optimize { .. } => (texts(&care::OPTIMIZE), "OPTIMIZE"),
+        Command::OptimizeTemperature { .. } => (texts(&care::TEMPERATURE), "OPTIMIZE"),
         Command::Vacuum { dry_run: true, .. } => (texts(&care::VACUUM_DRY_RUN), "VACUUM"),
         Command::Vacuum { .. } => (texts(&care::VACUUM), "VACUUM"),
         Command::CreatePlainView { .. } => (None, "CREATE VIEW"),
@@ -70,8 +76,28 @@ pub(super) const SHOW_VIEWS: [&str; 5] = ["name", "state", "columns", "query", "
 pub(super) const EXPLAIN_CREATE: [&str; 1] = ["plan"];
 const SHOW_ALL: [&str; 2] = ["name", "setting"];
 
+/// Runs a command, apart from its caller's future.
+pub(super) fn start<'a>(session: &'a Session, statement: &'a Statement) -> BoxFuture<'a, Result<Outcome>> {
+    run(session, statement).boxed()
+}
+
+/// Runs a command about tables, apart from those about anything else.
+fn of_tables<'a>(session: &'a Session, command: &'a Command, text: &'a str) -> BoxFuture<'a, Result<Outcome>> {
+    tables::run(session, command, text).boxed()
+}
+
+/// Runs a command about plain views and schemas, apart from those about anything else.
+fn of_plain_views<'a>(session: &'a Session, command: &'a Command, text: &'a str) -> BoxFuture<'a, Result<Outcome>> {
+    plain_views::run(session, command, text).boxed()
+}
+
+/// Runs a command about views that are kept up to date, apart from those about anything else.
+fn of_views<'a>(session: &'a Session, command: &'a Command, text: &'a str) -> BoxFuture<'a, Result<Outcome>> {
+    views::run(session, command, text).boxed()
+}
+
 /// Runs a command.
-pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outcome> {
+async fn run(session: &Session, statement: &Statement) -> Result<Outcome> {
     let shared = &session.shared;
     match statement.command() {
         Command::CreateStream { stream, if_not_exists } => create(session, stream.clone(), *if_not_exists).await,
@@ -115,6 +141,8 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         command @ (Command::CreateTable { .. }
         | Command::CreateTableFromSample { .. }
         | Command::CreateTableAs { .. }
+        | Command::CloneTable { .. }
+        | Command::ConvertToDelta { .. }
         | Command::AlterTable { .. }
         | Command::DropTable { .. }
         | Command::Truncate { .. }
@@ -122,8 +150,10 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::RestoreTable { .. }
         | Command::ShowTables { .. }
         | Command::ShowCreateTable { .. }
-        | Command::CommentOnTable { .. }) => tables::run(session, command, &statement.text).await,
-        command @ (Command::Optimize { .. } | Command::Vacuum { .. }) => care::run(session, command).await,
+        | Command::CommentOnTable { .. }) => of_tables(session, command, &statement.text).await,
+        command @ (Command::Optimize { .. } | Command::OptimizeTemperature { .. } | Command::Vacuum { .. }) => {
+            care::run(session, command).await
+        }
         command @ (Command::CreatePlainView { .. }
         | Command::DropPlainView { .. }
         | Command::ShowPlainViews { .. }
@@ -131,7 +161,11 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::CommentOnPlainView { .. }
         | Command::CreateSchema { .. }
         | Command::DropSchema { .. }
-        | Command::ShowSchemas { .. }) => plain_views::run(session, command, &statement.text).await,
+        | Command::ShowSchemas { .. }) => of_plain_views(session, command, &statement.text).await,
+        Command::Discard { tag } if *tag == "DISCARD ALL" || *tag == "DISCARD TEMP" => {
+            shared.drop_all_temporary(&session.temporary_schema()).await;
+            if *tag == "DISCARD TEMP" { done(tag) } else { session_command(session, statement.command()) }
+        }
         Command::Flush { name } => flush(session, name.as_ref()).await,
         command @ (Command::CreateView { .. }
         | Command::CreateDerivedStream { .. }
@@ -143,7 +177,7 @@ pub(super) async fn run(session: &Session, statement: &Statement) -> Result<Outc
         | Command::ShowCreateView { .. }
         | Command::CommentOnView { .. }
         | Command::ExplainCreate { .. }
-        | Command::EmitChanges { .. }) => views::run(session, command, &statement.text).await,
+        | Command::EmitChanges { .. }) => of_views(session, command, &statement.text).await,
         Command::Sql(_) => Err(Error::rejected(Code::Internal, "a query was run as a command")),
         setting => session_command(session, setting),
     }

@@ -47,9 +47,11 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     let config = SessionConfig::new()
         .with_default_catalog_and_schema(DATABASE, DEFAULT_SCHEMA)
         .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true)
+        // The schema of that name is one of those that are registered.
+        .with_information_schema(false)
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_str("datafusion.sql_parser.dialect", "postgres")
+        .set_usize("datafusion.execution.sort_spill_reservation_bytes", merge_bytes(options.query_memory_bytes))
         .set_str("datafusion.execution.time_zone", "UTC");
     let catalogs = Arc::new(Catalogs {
         database: Arc::new(Database { shared: Arc::downgrade(shared), hidden: false, added: Arc::default() }),
@@ -66,13 +68,19 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     // PostgreSQL's name for it.
     let uuid = datafusion::functions::string::uuid();
     context.register_udf(uuid.as_ref().clone().with_aliases(["gen_random_uuid"]));
-    crate::pg_catalog::register(&context, DATABASE).map_err(|e| Error::from_datafusion(e, ""))?;
+    let numbered = crate::pg_catalog::Numbered::new(Arc::downgrade(shared));
+    crate::pg_catalog::register(&context, DATABASE, numbered).map_err(|e| Error::from_datafusion(e, ""))?;
     super::uuid_casts::register(&context);
     CastTypes::install(&context);
     millstream_windows::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
     let versions = Arc::new(super::versions::VersionPlanner);
     context.register_relation_planner(versions).map_err(|e| Error::from_datafusion(e, ""))?;
     Ok(context)
+}
+
+/// What each sort keeps back to merge what it spilled: several sorts must find theirs in a small memory too.
+fn merge_bytes(query_memory: usize) -> usize {
+    (query_memory / 64).clamp(64 << 10, 10 << 20)
 }
 
 /// The list of the one database.
@@ -110,7 +118,7 @@ impl CatalogProviderList for Catalogs {
 }
 
 /// The schemas: `public` and those that were created, `system`, and those that are registered beside them
-/// (`pg_catalog`).
+/// (`pg_catalog`, `information_schema`).
 struct Database {
     shared: Weak<Shared>,
     hidden: bool,
@@ -179,7 +187,8 @@ impl StreamsSchema {
         if table.table().is_none() {
             return refused(format!("stream {object} has no versions: its rows only come, filter by _ingest_time"));
         }
-        Ok(Some(Arc::new(TableSource::new(Arc::clone(shared), table, self.hidden).back_to(point))))
+        let hidden = self.hidden && !table.is_others();
+        Ok(Some(Arc::new(TableSource::new(Arc::clone(shared), table, hidden).back_to(point))))
     }
 }
 
@@ -218,7 +227,11 @@ impl SchemaProvider for StreamsSchema {
             Ok(stream) if self.form == SchemaForm::Excluded => {
                 Ok(Some(Arc::new(SuppliedTable::excluded(&stream.definition().stream))))
             }
-            Ok(table) if table.table().is_some() => Ok(Some(Arc::new(TableSource::new(shared, table, self.hidden)))),
+            Ok(table) if table.table().is_some() => {
+                // The rows of a table that others write to have numbers for those alone who change them.
+                let hidden = if table.is_others() { self.form == SchemaForm::Shown } else { self.hidden };
+                Ok(Some(Arc::new(TableSource::new(shared, table, hidden))))
+            }
             Ok(stream) => Ok(Some(Arc::new(StreamTable::new(shared, stream, self.hidden)))),
             // A broken stream fails with its reason, not as one that does not exist.
             Err(error) if shared.knows(&object) => Err(error.into()),

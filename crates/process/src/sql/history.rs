@@ -17,6 +17,7 @@ use super::{Outcome, RowStream, Session};
 use crate::background::tier_once;
 use crate::ddl::{self, Command, Point};
 use crate::engine::Shared;
+use crate::external::refuse_others;
 use crate::read::{BatchAdapter, ReadPoint};
 use crate::stream::OpenStream;
 use crate::tables::{AsOf, Change, Turn};
@@ -71,6 +72,8 @@ pub(super) async fn describe(session: &Session, name: &ObjectName, limit: Option
 pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point) -> Result<Outcome> {
     let shared = &session.shared;
     let table = changing(shared, name)?;
+    let instead = format!("DELETE FROM {name}, then INSERT INTO {name} SELECT * FROM {name} VERSION AS OF …");
+    refuse_others(&table, "RESTORE is for tables in the lake", instead)?;
     let point = resolved(shared, point)?;
     let turn = Turn::of(shared, &table).await?;
     let columns: Vec<String> = table.definition().stream.columns.iter().map(|c| quoted(&c.name)).collect();

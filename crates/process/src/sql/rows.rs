@@ -1,18 +1,19 @@
 //! Owns a running query: the task that drives it and the stream its rows come out of.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::{Stream, StreamExt};
-use millstream_catalog::fault::Code;
+use millstream_catalog::fault::{Code, Fault};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::column_names::ColumnNames;
+use super::spilling::{given_back, has_hash_join, sparing};
 use super::stopping::stopping_with;
 use super::{Prepared, QueryWorkers};
 use crate::files::{CopyIn, CopyOptions};
@@ -161,18 +163,39 @@ impl Query {
     }
 
     async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>, end: &CancellationToken) -> Result<()> {
+        let mut again = None;
+        match (self.produce_by(&self.state, output, end, &mut again).await, again) {
+            (Err(error), Some((joins, pool))) if error.code() == Code::OutOfMemory => {
+                tracing::info!(%error, "a query did not fit into memory, it is run again on the disk");
+                given_back(pool).await;
+                let mut again = None;
+                self.produce_by(&sparing(&self.state, joins), output, end, &mut again).await
+            }
+            (done, _) => done,
+        }
+    }
+
+    /// `again` says whether it may be tried again, since no row was sent yet, and whether it has joins in memory.
+    async fn produce_by(
+        &self,
+        state: &SessionState,
+        output: &mpsc::Sender<Result<RecordBatch>>,
+        end: &CancellationToken,
+        again: &mut Option<(bool, Weak<dyn MemoryPool>)>,
+    ) -> Result<()> {
         let wrap = |e| Error::from_datafusion(e, &self.sql);
         let optimized = match self.prepared.as_ref().and_then(Prepared::planned) {
-            Some(query) => query.optimized.get(&query.plan, &self.state),
-            None => self.state.optimize(&self.plan),
+            Some(query) => query.optimized.get(&query.plan, state),
+            None => state.optimize(&self.plan),
         };
-        let planner = self.state.query_planner();
-        let plan = planner.create_physical_plan(&optimized.map_err(wrap)?, &self.state).await.map_err(wrap)?;
+        let planner = state.query_planner();
+        let plan = planner.create_physical_plan(&optimized.map_err(wrap)?, state).await.map_err(wrap)?;
         let plan = stopping_with(plan, end).map_err(wrap)?;
         let base = self.state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
+        *again = Some((has_hash_join(&plan), Arc::downgrade(&pool)));
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
-        let context = datafusion::execution::TaskContext::from(&self.state).with_runtime(runtime);
+        let context = datafusion::execution::TaskContext::from(state).with_runtime(runtime);
         let mut rows = execute_stream(Arc::clone(&plan), Arc::new(context)).map_err(wrap)?;
         while let Some(batch) = rows.next().await {
             let batch = match batch.map_err(wrap) {
@@ -182,6 +205,7 @@ impl Query {
             if batch.num_rows() == 0 {
                 continue;
             }
+            *again = None;
             self.guard.add_rows(batch.num_rows());
             let batch = self.names.put_on_batch(batch).map_err(|e| wrap(e.into()))?;
             if output.send(Ok(batch)).await.is_err() {

@@ -9,6 +9,8 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use millstream_catalog::fault::Code;
 use millstream_views::without_lookups;
 use parking_lot::Mutex;
@@ -38,6 +40,19 @@ pub struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(super) settings: Mutex<Settings>,
     running: Arc<Mutex<Option<CancellationToken>>>,
+    /// The schema of its temporary tables.
+    temporary: String,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.has_temporary() {
+            return;
+        }
+        let (shared, schema) = (Arc::clone(&self.shared), std::mem::take(&mut self.temporary));
+        let workers = shared.workers.handle();
+        workers.spawn(async move { shared.drop_all_temporary(&schema).await });
+    }
 }
 
 /// What a run may use and must wait for.
@@ -67,7 +82,18 @@ impl Canceller {
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let settings = Settings::new(shared.options.statement_timeout);
-        Self { shared, settings: Mutex::new(settings), running: Arc::default() }
+        let temporary = shared.temporary.next_schema();
+        Self { shared, settings: Mutex::new(settings), running: Arc::default(), temporary }
+    }
+
+    /// The schema of its temporary tables.
+    pub(super) fn temporary_schema(&self) -> String {
+        self.temporary.clone()
+    }
+
+    /// Whether it has temporary tables.
+    pub(super) fn has_temporary(&self) -> bool {
+        self.shared.temporary.any_in(&self.temporary)
     }
 
     /// Splits a text into statements; `;` separates them. An empty text gives an empty list.
@@ -80,14 +106,23 @@ impl Session {
 
     /// Plans a statement: checks names and types, and finds its parameters and result columns.
     pub async fn prepare(&self, statement: &Statement) -> Result<Prepared> {
-        match statement.command() {
-            Command::Sql(sql) => self.plan(statement, sql).await,
-            Command::EmitChanges { query } => views::prepare_changes(self, statement, query).await,
-            command => {
-                let (schema, tag) = commands::shape(command);
-                Ok(Prepared::command(statement.clone(), schema, tag))
+        let (statement, put_in) = self.resolved(statement)?;
+        self.prepare_resolved(&statement).await.map_err(|e| put_in.back(e))
+    }
+
+    /// Apart from its caller's future, which would be as large as all that a statement may become.
+    fn prepare_resolved<'a>(&'a self, statement: &'a Statement) -> BoxFuture<'a, Result<Prepared>> {
+        let prepared = async move {
+            match statement.command() {
+                Command::Sql(sql) => self.plan(statement, sql).await,
+                Command::EmitChanges { query } => views::prepare_changes(self, statement, query).await,
+                command => {
+                    let (schema, tag) = commands::shape(command);
+                    Ok(Prepared::command(statement.clone(), schema, tag))
+                }
             }
-        }
+        };
+        prepared.boxed()
     }
 
     /// Runs a prepared statement. The result streams; dropping it cancels the query.
@@ -110,7 +145,7 @@ impl Session {
             (None, Command::EmitChanges { query }) => {
                 views::changes(self, query, &prepared.statement().text, options.timeout).await
             }
-            (None, _) => commands::run(self, prepared.statement()).await,
+            (None, _) => commands::start(self, prepared.statement()).await,
         }
     }
 
@@ -128,7 +163,7 @@ impl Session {
 
     /// The statement of that text as it was prepared lately, by whichever session.
     pub fn prepared(&self, text: &str) -> Option<Prepared> {
-        self.shared.plans.get(text)
+        if self.reads_plainly(text) { self.shared.plans.get(text) } else { None }
     }
 
     /// Parses, plans and runs one statement without parameters.
@@ -389,7 +424,7 @@ async fn plan_rewritten(
     let mut state = shared.context()?.state();
     if shows_hidden {
         show_hidden(&mut state);
-        hidden::hide_in_wildcards(&mut ast, &|name| shared.knows(name));
+        hidden::hide_in_wildcards(&mut ast, &|name| shared.hides_columns(name));
     }
     time_travel::name_versions(&mut ast, &state)?;
     Calls::resolve(&shared.options.files, &mut state, &mut ast).await?;

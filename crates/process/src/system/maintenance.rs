@@ -17,7 +17,7 @@ pub(super) fn schema() -> SchemaRef {
         field("ended_at", DataType::TimestampTz, false),
         // The table or stream.
         field("object", DataType::Text, false),
-        // automatic, optimize or vacuum.
+        // automatic, optimize, temperature or vacuum.
         field("kind", DataType::Text, false),
         // How long it took.
         field("duration_ms", DataType::BigInt, false),
@@ -30,8 +30,12 @@ pub(super) fn schema() -> SchemaRef {
         // Files deleted for good, and their bytes.
         field("files_deleted", DataType::BigInt, false),
         field("bytes_deleted", DataType::BigInt, false),
-        // Files that were taken out because of their age.
+        // Files whose rows went because of their age, and these rows.
         field("files_expired", DataType::BigInt, false),
+        field("rows_expired", DataType::BigInt, false),
+        // Files that went to the cold place, and their bytes.
+        field("files_cooled", DataType::BigInt, false),
+        field("bytes_cooled", DataType::BigInt, false),
         // The version that a checkpoint of the Delta log was written for.
         field("checkpoint", DataType::BigInt, true),
         // Why it failed.
@@ -55,7 +59,10 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
         count(|r| r.report.bytes_written),
         count(|r| r.report.files_vacuumed),
         count(|r| r.report.bytes_vacuumed),
-        count(|r| r.files_expired),
+        count(|r| r.expired.files),
+        count(|r| r.expired.rows),
+        count(|r| r.cooled.files),
+        count(|r| r.cooled.bytes),
         Arc::new(Int64Array::from_iter(rounds.iter().map(|r| r.report.checkpoint))),
         Arc::new(StringArray::from_iter(rounds.iter().map(|r| r.error.as_ref()))),
     ];

@@ -6,7 +6,9 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use millstream_catalog::{DataType, Positions};
+use millstream_store::LakeSnapshot;
 
+use crate::ddl::render_options;
 use crate::engine::Shared;
 use crate::stream::{Counters, OpenStream};
 
@@ -33,6 +35,9 @@ pub(super) fn schema() -> SchemaRef {
         field("lake_files", DataType::BigInt, false),
         // The Delta version; NULL while the table is not open.
         field("lake_version", DataType::BigInt, true),
+        // Of the lake's files those at the cold place, and their bytes.
+        field("cold_files", DataType::BigInt, false),
+        field("cold_bytes", DataType::BigInt, false),
         // The oldest offset in the log, by partition.
         field("log_start", DataType::Text, false),
         // The offset after the newest row, by partition.
@@ -49,6 +54,8 @@ pub(super) fn schema() -> SchemaRef {
         field("duplicate_requests", DataType::BigInt, false),
         // Unknown JSON fields since the node started that the stream does not keep.
         field("unknown_fields", DataType::BigInt, false),
+        // Its options that are not at their defaults.
+        field("options", DataType::Text, true),
         // Why writes are refused, or why it is not open.
         field("problem", DataType::Text, true),
     ]))
@@ -63,8 +70,10 @@ struct Row {
     partitions: i32,
     numbers: [i64; 5],
     lake_version: Option<i64>,
+    cold: [i64; 2],
     positions: [String; 3],
     counts: [i64; 5],
+    options: Option<String>,
     problem: Option<String>,
 }
 
@@ -88,8 +97,10 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
     ];
     columns.extend((0..5).map(|i| longs(&|r| r.numbers[i])));
     columns.push(Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.lake_version))));
+    columns.extend((0..2).map(|i| longs(&|r| r.cold[i])));
     columns.extend((0..3).map(|i| texts(&|r| r.positions[i].clone())));
     columns.extend((0..5).map(|i| longs(&|r| r.counts[i])));
+    columns.push(Arc::new(StringArray::from_iter(rows.iter().map(|r| r.options.as_ref()))));
     columns.push(Arc::new(StringArray::from_iter(rows.iter().map(|r| r.problem.as_ref()))));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
@@ -106,7 +117,9 @@ fn row(stream: &OpenStream) -> Row {
         status: "open",
         partitions: stream.definition().stream.options.partitions as i32,
         numbers: [stats.end.total(), stats.disk_bytes, stats.memory_bytes, lake_bytes, lake_files].map(|n| n as i64),
-        lake_version: lake.map(|s| s.version),
+        lake_version: lake.as_ref().map(|s| s.version),
+        cold: cold_figures(stream, lake.as_deref()),
+        options: options_of(stream),
         positions: [&stats.start, &stats.end, &lake_positions].map(text),
         counts: [
             stats.end.rows_since(&lake_positions),
@@ -118,6 +131,18 @@ fn row(stream: &OpenStream) -> Row {
         .map(|n| n as i64),
         problem: stats.poisoned,
     }
+}
+
+/// Files and bytes at the cold place.
+pub(super) fn cold_figures(stream: &OpenStream, lake: Option<&LakeSnapshot>) -> [i64; 2] {
+    let cold = lake.map(|snapshot| snapshot.cold(stream.id())).unwrap_or_default();
+    [cold.files, cold.bytes].map(|n| n as i64)
+}
+
+/// The options that are not at their defaults, as they are written.
+pub(super) fn options_of(stream: &OpenStream) -> Option<String> {
+    let options = render_options(&stream.definition().stream.options);
+    (!options.is_empty()).then(|| options.join(", "))
 }
 
 fn text(positions: &Positions) -> String {

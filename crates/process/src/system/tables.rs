@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use millstream_catalog::DataType;
 
+use super::streams::{cold_figures, options_of};
 use crate::engine::Shared;
 use crate::stream::OpenStream;
 
@@ -31,12 +32,17 @@ pub(super) fn schema() -> SchemaRef {
         field("lake_files", DataType::BigInt, false),
         // The Delta version; NULL while the table is not open.
         field("lake_version", DataType::BigInt, true),
+        // Of the lake's files those at the cold place, and their bytes.
+        field("cold_files", DataType::BigInt, false),
+        field("cold_bytes", DataType::BigInt, false),
         // Rows that came or went and are not merged into the lake yet.
         field("hot_rows", DataType::BigInt, false),
         // Bytes of the log on disk.
         field("log_bytes", DataType::BigInt, false),
         // Bytes of recent changes in memory.
         field("memory_bytes", DataType::BigInt, false),
+        // Its options that are not at their defaults.
+        field("options", DataType::Text, true),
         // What COMMENT ON TABLE said.
         field("comment", DataType::Text, true),
         // Why writes are refused, or why it is not open.
@@ -52,7 +58,9 @@ struct Row {
     primary_key: Option<String>,
     lake: [i64; 3],
     lake_version: Option<i64>,
+    cold: [i64; 2],
     log: [i64; 3],
+    options: Option<String>,
     comment: Option<String>,
     problem: Option<String>,
 }
@@ -73,7 +81,9 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
     columns.push(optional(&|r| r.primary_key.clone()));
     columns.extend((0..3).map(|i| longs(&|r| r.lake[i])));
     columns.push(Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.lake_version))));
+    columns.extend((0..2).map(|i| longs(&|r| r.cold[i])));
     columns.extend((0..3).map(|i| longs(&|r| r.log[i])));
+    columns.push(optional(&|r| r.options.clone()));
     columns.push(optional(&|r| r.comment.clone()));
     columns.push(optional(&|r| r.problem.clone()));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
@@ -90,7 +100,9 @@ fn row(table: &OpenStream) -> Row {
         columns: definition.columns.len() as i32,
         primary_key: key.map(|key| key.columns.join(", ")),
         lake: figures.map(|n| n as i64),
-        lake_version: lake.map(|s| s.version),
+        lake_version: lake.as_ref().map(|s| s.version),
+        cold: cold_figures(table, lake.as_deref()),
+        options: options_of(table),
         log: [stats.end.rows_since(&table.lake_positions()), stats.disk_bytes, stats.memory_bytes].map(|n| n as i64),
         comment: definition.comment.clone(),
         problem: stats.poisoned,

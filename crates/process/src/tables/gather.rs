@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use millstream_buffer::LogBatch;
 use millstream_catalog::{OFFSET_COLUMN, Stream};
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::changelog::numbers_of;
 use super::keys::{KeyIndex, KeyPrints, Print};
+use super::source::altered_meanwhile;
 use super::staged::FilesOfChange;
 use super::write::{Applied, add_numbers};
 use crate::background::open_table;
@@ -37,6 +39,7 @@ pub(super) struct Gatherer<'a> {
     come_files: Option<Stager>,
     old_files: Option<Stager>,
     rows_seen: u64,
+    coming_bytes: usize,
 }
 
 /// A statement's changes, ready to be appended.
@@ -70,6 +73,7 @@ impl<'a> Gatherer<'a> {
             come_files: None,
             old_files: None,
             rows_seen: 0,
+            coming_bytes: 0,
         })
     }
 
@@ -92,11 +96,16 @@ impl<'a> Gatherer<'a> {
     /// Rows come: defaults are filled in and constraints checked.
     pub(super) async fn comes(&mut self, rows: Rows) -> Result<()> {
         let given = rows.batch.clone();
+        if !fits(&given, &self.definition.schema) {
+            return Err(altered_meanwhile(self.table.name()));
+        }
         let admitted = self.definition.admission.admit(rows, self.shared.options.clock.now_us())?;
         if let Some(rejected) = admitted.rejected.first() {
             return Err(refused_row(&self.definition.stream, &given, rejected, self.rows_seen));
         }
         self.rows_seen += given.num_rows() as u64;
+        self.coming_bytes += content_bytes(&given);
+        self.shared.check_temporary_room(self.table, self.coming_bytes)?;
         let rows = admitted.batch;
         if rows.num_rows() == 0 {
             return Ok(());
@@ -211,8 +220,14 @@ impl Gathered {
     }
 }
 
+/// Whether rows have a table's columns. Those of a statement that was planned before its columns became others do not.
+fn fits(rows: &RecordBatch, schema: &SchemaRef) -> bool {
+    let same = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
+    rows.num_columns() == schema.fields().len() && rows.schema().fields().iter().zip(schema.fields()).all(same)
+}
+
 /// Writes rows to files of a table, in a task of its own.
-struct Stager {
+pub(super) struct Stager {
     output: mpsc::Sender<Result<RecordBatch, datafusion::error::DataFusionError>>,
     writer: AbortOnDropHandle<Result<Vec<StagedFile>, millstream_store::Error>>,
     adapter: BatchAdapter,
@@ -222,10 +237,16 @@ struct Stager {
 }
 
 impl Stager {
-    async fn start(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Self> {
+    pub(super) async fn start(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Self> {
         let lake: LakeTable = open_table(shared, table).await?;
-        let schema = Arc::clone(&table.definition().full_schema);
-        lake.set_schema(Arc::clone(&schema)).await?;
+        let definition = table.definition();
+        let schema = match table.is_others() {
+            true => Arc::clone(&definition.schema),
+            false => {
+                lake.set_schema(Arc::clone(&definition.full_schema)).await?;
+                Arc::clone(&definition.full_schema)
+            }
+        };
         let builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
         let output = builder.tx();
         let rows = builder.build();
@@ -234,7 +255,7 @@ impl Stager {
         Ok(Self { output, writer, adapter, now_us: shared.options.clock.now_us(), wanted: true })
     }
 
-    async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+    pub(super) async fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         if !self.wanted || rows.num_rows() == 0 {
             return Ok(());
         }
@@ -245,7 +266,7 @@ impl Stager {
         Ok(())
     }
 
-    async fn end(self) -> Result<Vec<StagedFile>> {
+    pub(super) async fn end(self) -> Result<Vec<StagedFile>> {
         drop(self.output);
         let written = self.writer.await.map_err(|e| {
             Error::rejected(

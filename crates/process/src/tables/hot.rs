@@ -84,18 +84,28 @@ impl Hot {
         let adapter = BatchAdapter::new(Arc::clone(schema));
         let mut kept = Vec::with_capacity(self.come.len());
         for batch in &self.come {
-            let live = self.live(batch);
-            let rows = LogBatch { partition: 0, base_offset: 0, ingest_time_us: 0, batch: batch.clone() };
-            let rows = adapter.adapt(&rows).map_err(|e| Error::from_datafusion(e, ""))?;
-            let rows = match live {
-                None => rows,
-                Some(live) => filter_record_batch(&rows, &live).map_err(|e| Error::from_datafusion(e.into(), ""))?,
+            // Rows that went may break rules that came since: they go before the others take their form.
+            let batch = match self.live(batch) {
+                None => batch.clone(),
+                Some(live) => filter_record_batch(batch, &live).map_err(|e| Error::from_datafusion(e.into(), ""))?,
             };
+            let rows = LogBatch { partition: 0, base_offset: 0, ingest_time_us: 0, batch };
+            let rows = adapter.adapt(&rows).map_err(|e| Error::from_datafusion(e, ""))?;
             if rows.num_rows() > 0 {
                 kept.push(rows);
             }
         }
         Ok(kept)
+    }
+
+    /// What went alone.
+    pub(crate) fn without_rows(&self) -> Self {
+        Self { come: vec![], files: vec![], ..self.clone() }
+    }
+
+    /// Bytes of the files that came.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.files.iter().map(StagedFile::bytes).sum()
     }
 
     /// How many rows came, whether or not they went again.

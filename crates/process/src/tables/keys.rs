@@ -78,13 +78,33 @@ impl KeyPrints {
 
     /// The refusal of a row whose key is there already.
     pub(super) fn taken(&self, table: &Stream, rows: &RecordBatch, row: usize, twice: bool) -> Error {
-        let shown = |column: &ArrayRef| {
+        let key = self.shown(rows, row);
+        self.refusal(table, &key, twice)
+    }
+
+    /// The refusal of a key that rows of the table break.
+    pub(super) fn there_twice(&self, table: &Stream, rows: &RecordBatch, row: usize) -> Error {
+        Error::Rejected {
+            code: Code::UniqueViolation,
+            message: format!(
+                "primary key {:?} of table {} cannot be added: {} is there twice",
+                self.name,
+                table.name,
+                self.shown(rows, row)
+            ),
+            hint: Some("DELETE the rows that are too many, then alter the table".to_owned()),
+            position: None,
+        }
+    }
+
+    /// A row's key as `(columns) = (values)`.
+    fn shown(&self, rows: &RecordBatch, row: usize) -> String {
+        let value = |column: &ArrayRef| {
             arrow::util::display::array_value_to_string(column, row).unwrap_or_else(|_| "?".to_owned())
         };
-        let values = self.columns(rows).map(|columns| columns.iter().map(shown).collect::<Vec<_>>().join(", "));
+        let values = self.columns(rows).map(|columns| columns.iter().map(value).collect::<Vec<_>>().join(", "));
         let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let key = format!("({}) = ({})", names.join(", "), values.unwrap_or_default());
-        self.refusal(table, &key, twice)
+        format!("({}) = ({})", names.join(", "), values.unwrap_or_default())
     }
 
     fn refusal(&self, table: &Stream, key: &str, twice: bool) -> Error {

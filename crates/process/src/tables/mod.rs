@@ -15,6 +15,7 @@
 //! statement, however large, is one append, and a crash leaves it wholly done or not at all.
 
 mod changelog;
+mod clone;
 mod gather;
 mod holds;
 mod hot;
@@ -22,6 +23,8 @@ mod index;
 mod keys;
 mod live_rows;
 mod merge;
+mod others;
+mod reshape;
 mod source;
 mod staged;
 mod state;
@@ -32,12 +35,14 @@ mod upsert;
 mod write;
 
 pub(crate) use changelog::{changed_rows, changelog_schema, names_files};
+pub(crate) use clone::follow_hot;
 pub(crate) use gather::refused_row;
 pub(crate) use holds::{Hold, trimmed_to};
 pub(crate) use merge::{merge_down, patience};
-pub(crate) use source::TableSource;
+pub(crate) use reshape::{Reshaping, reshape_of};
+pub(crate) use source::{TableSource, altered_meanwhile};
 pub(crate) use staged::FilesOfChange;
 pub(crate) use state::{Following, TableSnapshot, TableState};
-pub(crate) use travel::AsOf;
+pub(crate) use travel::{AsOf, snapshot_as_of};
 pub(crate) use upsert::{Met, Upsert, upsert};
 pub(crate) use write::{Applied, Change, Turn, insert, insert_keyed};

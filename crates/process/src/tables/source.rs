@@ -13,11 +13,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
-use millstream_catalog::OFFSET_COLUMN;
+use millstream_catalog::fault::Code;
+use millstream_catalog::{OFFSET_COLUMN, ObjectName};
 
 use super::live_rows::IsLive;
 use super::state::TableSnapshot;
 use super::travel::{AsOf, snapshot_as_of};
+use crate::Error;
 use crate::engine::Shared;
 use crate::read::{ReadPoint, reader_schema, scan_lake};
 use crate::stream::OpenStream;
@@ -28,6 +30,8 @@ pub(crate) struct TableSource {
     shared: Arc<Shared>,
     table: Arc<OpenStream>,
     schema: SchemaRef,
+    /// The version of the definition that the schema is of, as far as columns were more than added.
+    reshaped: u32,
     instant: Instant,
 }
 
@@ -47,7 +51,8 @@ impl TableSource {
     pub(crate) fn new(shared: Arc<Shared>, table: Arc<OpenStream>, hidden: bool) -> Self {
         let definition = table.definition();
         let schema = if hidden { &definition.full_schema } else { &definition.schema };
-        Self { shared, schema: reader_schema(schema), table, instant: Instant::Statement }
+        let reshaped = definition.stream.reshaped();
+        Self { shared, schema: reader_schema(schema), table, reshaped, instant: Instant::Statement }
     }
 
     /// The table as it was found before.
@@ -94,6 +99,9 @@ impl TableProvider for TableSource {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = self.snapshot(state).await?;
+        if snapshot.reshaped != self.reshaped {
+            return Err(altered_meanwhile(self.table.name()).into());
+        }
         let output = match projection {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
@@ -114,6 +122,12 @@ impl TableProvider for TableSource {
     }
 }
 
+/// The refusal of a statement whose table got other columns after it was planned.
+pub(crate) fn altered_meanwhile(table: &ObjectName) -> Error {
+    let message = format!("table {table} was altered while the statement waited: run it again");
+    Error::rejected(Code::SerializationFailure, message)
+}
+
 /// The rows in files, without those that went.
 async fn scan_files(
     snapshot: &TableSnapshot,
@@ -122,7 +136,11 @@ async fn scan_files(
     filters: &[Expr],
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let files = snapshot.table.provider_with_staged(&snapshot.lake, &snapshot.hot.files);
+    let numbered = snapshot.table.is_others() && output.index_of(OFFSET_COLUMN).is_ok();
+    let files = match numbered {
+        true => snapshot.table.numbered_provider(&snapshot.lake),
+        false => snapshot.table.provider_with_staged(&snapshot.lake, &snapshot.hot.files),
+    };
     let files = files.map_err(|e| DataFusionError::External(Box::new(e)))?;
     let gone = &snapshot.hot.gone;
     if gone.is_empty() || !(snapshot.lake.touches(gone) || snapshot.hot.files_lost_rows()) {

@@ -17,7 +17,9 @@ use super::hot::Hot;
 use super::keys::KeyIndex;
 use super::upsert::Waiting;
 use crate::background::open_table;
+use crate::ddl::is_temporary;
 use crate::engine::Shared;
+use crate::external::follow_columns;
 use crate::read::{BatchAdapter, reader_schema};
 use crate::stream::OpenStream;
 use crate::{Error, Result};
@@ -59,6 +61,8 @@ pub(crate) struct TableSnapshot {
     pub(crate) table: LakeTable,
     /// Its pinned snapshot.
     pub(crate) lake: Arc<LakeSnapshot>,
+    /// The version of the definition whose columns it has, as far as columns were more than added.
+    pub(crate) reshaped: u32,
 }
 
 /// Says that somebody needs the old content of rows that go, until it is dropped.
@@ -88,6 +92,11 @@ impl TableState {
         self.followers.load(Ordering::Acquire) > 0
     }
 
+    /// Lets the index of the primary key be made anew.
+    pub(super) fn forget_keys(&self) {
+        *self.keys.lock() = None;
+    }
+
     /// Says that a range of the log was merged.
     pub(super) fn was_merged(&self) {
         self.merged.notify_waiters();
@@ -95,6 +104,9 @@ impl TableState {
 
     /// Returns when the hot tier has room for more.
     pub(super) async fn room(&self, shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<()> {
+        if is_temporary(table.name()) {
+            return shared.make_temporary_room(table).await;
+        }
         let most = shared.options.tier_bytes.saturating_mul(MOST_UNMERGED);
         let unmerged = || table.log().view().size_since(&table.lake_positions()).1;
         if unmerged() < most {
@@ -138,8 +150,15 @@ impl TableState {
 
     /// The table now: everything acknowledged is in it.
     pub(crate) async fn snapshot(&self, shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<TableSnapshot> {
-        let lake_table = open_table(shared, table).await?;
+        if table.is_others() {
+            let lake_table = open_table(shared, table).await?;
+            let lake = lake_table.newest().await?;
+            follow_columns(shared, table, &lake).await;
+            let reshaped = table.definition().stream.reshaped();
+            return Ok(TableSnapshot { hot: Arc::new(Hot::at(0)), table: lake_table, lake, reshaped });
+        }
         let mut hot = self.hot.lock().await;
+        let lake_table = open_table(shared, table).await?;
         loop {
             let view = table.log().view();
             let lake = lake_table.snapshot();
@@ -154,8 +173,19 @@ impl TableState {
                 let schema = reader_schema(&table.definition().full_schema);
                 *hot = Arc::new(advance(base, view, BatchAdapter::new(schema), lake_table.clone()).await?);
             }
-            return Ok(TableSnapshot { hot: Arc::clone(&hot), table: lake_table.clone(), lake });
+            let reshaped = table.definition().stream.reshaped();
+            return Ok(TableSnapshot { hot: Arc::clone(&hot), table: lake_table.clone(), lake, reshaped });
         }
+    }
+
+    /// Gives the table other columns by `change`, while nobody reads it. The caller changes it alone, and its log has
+    /// nothing that the lake does not have.
+    pub(super) async fn while_unread<T>(&self, change: impl Future<Output = T>) -> T {
+        let mut hot = self.hot.lock().await;
+        let changed = change.await;
+        // What was read has the old columns.
+        *hot = Arc::new(Hot::at(hot.to));
+        changed
     }
 
     /// Whether the table was looked at: the files that its log names are known, and so is the next row's number.

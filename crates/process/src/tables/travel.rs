@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use millstream_catalog::Positions;
 use millstream_catalog::fault::Code;
+use millstream_store::LakeSnapshot;
 
 use super::hot::Hot;
 use super::state::TableSnapshot;
@@ -60,8 +61,9 @@ pub(crate) async fn snapshot_as_of(
     let until_us = match point {
         AsOf::Version(version) => {
             let lake = lake_table.snapshot_at(version).await.map_err(|e| gone(table, e))?;
+            let reshaped = same_columns(table, &lake, &format!("version {version}"))?;
             let hot = Arc::new(Hot::at(lake.positions.get(0)));
-            return Ok(TableSnapshot { hot, table: lake_table, lake });
+            return Ok(TableSnapshot { hot, table: lake_table, lake, reshaped });
         }
         AsOf::Time(us) => us,
     };
@@ -73,6 +75,7 @@ pub(crate) async fn snapshot_as_of(
     let view = table.log().view();
     let version = lake_table.version_at(until_us.div_euclid(1000)).await.map_err(|e| gone(table, e))?;
     let lake = lake_table.snapshot_at(version).await.map_err(|e| gone(table, e))?;
+    let reshaped = same_columns(table, &lake, "its state then")?;
     let seam = lake.positions.get(0);
     let mut hot = Hot::at(seam);
     if view.start().get(0) <= seam && seam < view.end().get(0) {
@@ -92,7 +95,25 @@ pub(crate) async fn snapshot_as_of(
             .await
             .map_err(|e| Error::rejected(Code::Internal, format!("reading a table's log ended early: {e}")))??;
     }
-    Ok(TableSnapshot { hot: Arc::new(hot), table: lake_table, lake })
+    Ok(TableSnapshot { hot: Arc::new(hot), table: lake_table, lake, reshaped })
+}
+
+/// Refuses what was before the table's columns became what they are, other than by adding some.
+fn same_columns(table: &OpenStream, lake: &LakeSnapshot, what: &str) -> Result<u32> {
+    let stream = Arc::clone(&table.definition().stream);
+    let since = stream.table.as_ref().and_then(|spec| spec.reshape.as_ref()).map_or(0, |reshape| reshape.since);
+    if lake.reshaped() >= since {
+        return Ok(stream.reshaped());
+    }
+    Err(Error::Rejected {
+        code: Code::InvalidRequest,
+        message: format!(
+            "{what} of table {} cannot be read: a column was dropped, renamed or given another type since",
+            table.name()
+        ),
+        hint: Some(format!("DESCRIBE HISTORY {} tells when; versions behind that can be read", table.name())),
+        position: None,
+    })
 }
 
 /// What the lake says of a version that it cannot give, in the words of SQL.

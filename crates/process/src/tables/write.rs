@@ -16,8 +16,11 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 use super::changelog::{files_record, numbers_of, record};
 use super::gather::{Gathered, Gatherer};
 use super::index::build_index;
-use super::state::TableState;
+use super::keys::index_columns;
+use super::others;
+use super::state::{TableSnapshot, TableState};
 use crate::engine::Shared;
+use crate::external::refuse_others;
 use crate::ingest::append_patiently;
 use crate::stream::{Counters, OpenStream};
 use crate::{Error, Result, Rows};
@@ -50,16 +53,34 @@ pub(crate) struct Turn {
     shared: Arc<Shared>,
     table: Arc<OpenStream>,
     gate: OwnedRwLockWriteGuard<()>,
+    /// What the statement reads, of a table that others write to.
+    base: Option<TableSnapshot>,
 }
 
 impl Turn {
     /// Waits for the right to change `table`.
     pub(crate) async fn of(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Turn> {
         let state = state_of(table)?;
-        state.look(shared, table).await?;
-        state.room(shared, table).await?;
+        if !table.is_others() {
+            state.look(shared, table).await?;
+            state.room(shared, table).await?;
+        }
         let gate = Arc::clone(&state.gate).write_owned().await;
-        Ok(Turn { shared: Arc::clone(shared), table: Arc::clone(table), gate })
+        let base = match table.is_others() {
+            true => Some(state.snapshot(shared, table).await?),
+            false => None,
+        };
+        Ok(Turn { shared: Arc::clone(shared), table: Arc::clone(table), gate, base })
+    }
+
+    /// What the statement must read of the table, where that is not simply what is there now.
+    pub(crate) fn base(&self) -> Option<&TableSnapshot> {
+        self.base.as_ref()
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> &Arc<OpenStream> {
+        &self.table
     }
 
     /// What it is made of.
@@ -70,6 +91,15 @@ impl Turn {
     /// Whether rows that go must come with all of their old content: else the key's columns do.
     pub(crate) fn needs_old_content(&self) -> bool {
         self.table.table().is_some_and(TableState::is_followed)
+    }
+
+    /// The columns that rows which go must come with.
+    pub(crate) fn columns_that_go(&self) -> Vec<String> {
+        let definition = self.table.definition();
+        match self.needs_old_content() {
+            true => definition.full_schema.fields().iter().map(|f| f.name().clone()).collect(),
+            false => index_columns(&definition.stream),
+        }
     }
 
     /// Per row of `rows` (with the key's columns), the number of the table's row that has its primary key.
@@ -85,7 +115,10 @@ impl Turn {
 
     /// Makes all changes, or none. With `keep` the rows that came are given back.
     pub(crate) async fn apply(self, mut changes: BoxStream<'_, Result<Change>>, keep: bool) -> Result<Applied> {
-        let Turn { shared, table, gate } = self;
+        let Turn { shared, table, gate, base } = self;
+        if let Some(base) = base {
+            return others::apply(&shared, &table, &base, changes, keep, Gate::Alone { _gate: gate }).await;
+        }
         build_index(&shared, &table).await?;
         let mut gatherer = Gatherer::new(&shared, &table, keep)?;
         while let Some(change) = changes.next().await {
@@ -124,6 +157,15 @@ pub(crate) async fn insert_keyed(
     key: Option<Key>,
 ) -> Result<Applied> {
     let state = state_of(table)?;
+    if table.is_others() {
+        if key.is_some() {
+            refuse_others(table, "files cannot be loaded once", "leave once = true out")?;
+        }
+        let gate = Gate::Together { _gate: Arc::clone(&state.gate).read_owned().await };
+        let base = state.snapshot(shared, table).await?;
+        let changes = rows.map(|rows| Ok(Change { gone: None, come: Some(rows?) })).boxed();
+        return others::apply(shared, table, &base, changes, keep, gate).await;
+    }
     state.look(shared, table).await?;
     state.room(shared, table).await?;
     let gate = indexed_gate(shared, table, state).await?;
@@ -164,6 +206,12 @@ async fn indexed_gate(
 pub(super) enum Gate {
     Alone { _gate: OwnedRwLockWriteGuard<()> },
     Together { _gate: OwnedRwLockReadGuard<()> },
+}
+
+impl Gate {
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Gate::Alone { .. })
+    }
 }
 
 /// Appends what was gathered. It goes on when its caller is gone, so that the index always tells what the log says.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_catalog::fault::Code;
-use millstream_catalog::{ObjectId, ObjectName, StreamId, View, ViewId, ViewState};
+use millstream_catalog::{Dependency, ObjectId, ObjectName, StreamId, View, ViewId, ViewState};
 use uuid::Uuid;
 
 use super::changes::Sources;
@@ -15,6 +15,7 @@ use super::plan::dataflow;
 use super::{follow, plan_query};
 use crate::ddl::{DerivedStreamDraft, ViewAction, ViewDraft, altered_view};
 use crate::engine::Shared;
+use crate::external::refuse_others;
 use crate::stream::OpenStream;
 use crate::{Error, Result};
 
@@ -87,7 +88,8 @@ impl Shared {
             Some(old) => Some(self.existing_view(old)?.id()),
             None => None,
         };
-        let planned = plan_query(self, &draft.query.statement, text).await?;
+        let planned = plan_query(self, &draft.query.statement, text).await?.outlives_connections()?;
+        self.refuse_external_inputs(&planned.depends_on)?;
         let now_ms = self.options.clock.now_us() / 1000;
         let id = ViewId(Uuid::now_v7());
         let view = draft.into_view(id, planned.columns.clone(), planned.depends_on.clone(), replacement_for, now_ms)?;
@@ -110,13 +112,28 @@ impl Shared {
         if let Some(taken) = self.taken(&name) {
             return if if_not_exists { Ok(None) } else { Err(taken) };
         }
-        let planned = plan_query(self, &draft.query.statement, text).await?;
+        let planned = plan_query(self, &draft.query.statement, text).await?.outlives_connections()?;
+        self.refuse_external_inputs(&planned.depends_on)?;
         let now_ms = self.options.clock.now_us() / 1000;
         let ids = (StreamId(Uuid::now_v7()), ViewId(Uuid::now_v7()));
         let (stream, view) = draft.into_definitions(ids, planned.columns, planned.depends_on, now_ms)?;
         dataflow(self, &view).await?;
         self.add_derived_stream(stream, &view).await?;
         Ok(Some(self.attach_view(view)))
+    }
+
+    /// Refuses tables that others write to: what they change is not told.
+    fn refuse_external_inputs(&self, inputs: &[Dependency]) -> Result<()> {
+        for input in inputs {
+            if let Some(view) = self.plain_view(&input.name) {
+                self.refuse_external_inputs(&view.definition().depends_on)?;
+            } else if let Ok(table) = self.stream(&input.name) {
+                let instead =
+                    "read it in a plain view, or keep a copy: CREATE TABLE … AS SELECT, and MERGE what is new";
+                refuse_others(&table, "a query that is kept up to date cannot read it", instead)?;
+            }
+        }
+        Ok(())
     }
 
     /// The error that a name is taken, if it is.
@@ -254,6 +271,15 @@ impl Shared {
         let mut ids: Vec<ObjectId> = going.iter().rev().map(|v| v.definition().object()).collect();
         ids.extend(alone.iter().map(|s| ObjectId::Stream(s.id())));
         self.options.catalog.drop_objects(&ids).await?;
+        self.discard_objects(going, alone).await
+    }
+
+    /// Removes what is left of objects that are gone from the catalog.
+    pub(crate) async fn discard_objects(
+        self: &Arc<Self>,
+        going: &[Arc<OpenView>],
+        alone: &[Arc<OpenStream>],
+    ) -> Result<()> {
         let mut streams = alone.to_vec();
         for view in going {
             let name = view.name();

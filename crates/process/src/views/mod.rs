@@ -41,4 +41,4 @@ pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;
 pub(crate) use open::{OpenView, Progress};
 pub(crate) use plain::plain_view_table;
-pub(crate) use plan::{Form, object_name, plan_query, tables};
+pub(crate) use plan::{Form, columns_used, object_name, plan_query, tables};

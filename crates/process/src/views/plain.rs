@@ -66,7 +66,7 @@ impl Shared {
             let taken = millstream_catalog::Error::AlreadyExists { kind, name: name.to_string() };
             return if if_not_exists { Ok(false) } else { Err(taken.into()) };
         }
-        let planned = plan_query(self, &draft.query.statement, text).await?;
+        let planned = plan_query(self, &draft.query.statement, text).await?.outlives_connections()?;
         let now_ms = self.options.clock.now_us() / 1000;
         let view = draft.into_view(ViewId(Uuid::now_v7()), planned.columns, planned.depends_on, now_ms)?;
         plan_of(self, &view).await?;

@@ -1,5 +1,7 @@
 //! Owns the way from a view's query to its plan and its dataflow.
 
+use std::collections::BTreeSet;
+
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
@@ -16,6 +18,7 @@ use super::inline::over_streams;
 use super::plain::plain_views_of;
 use crate::admit::watermark_of;
 use crate::ddl;
+use crate::ddl::is_temporary;
 use crate::engine::Shared;
 use crate::sql::{ColumnNames, SameNames, plan_statement};
 use crate::{Error, Result};
@@ -78,6 +81,17 @@ fn refuse_taking_back(stream: &ObjectName, flow: &Dataflow) -> Result<()> {
 }
 
 impl PlannedQuery {
+    /// Refuses to make something that stays of what goes with a connection.
+    pub(super) fn outlives_connections(self) -> Result<Self> {
+        match self.depends_on.iter().find(|input| is_temporary(&input.name)) {
+            None => Ok(self),
+            Some(input) => Err(Error::rejected(
+                Code::Unsupported,
+                format!("{} is temporary and goes with its connection: no view can stand on it", input.name.name()),
+            )),
+        }
+    }
+
     /// The plan that gives the columns in the forms in which they are kept.
     pub(crate) fn conformed(self) -> Result<LogicalPlan> {
         columns::conformed(self.plan, &self.columns)
@@ -201,6 +215,25 @@ fn dependencies(shared: &Shared, plan: &LogicalPlan) -> Result<Vec<Dependency>> 
         }
     }
     Ok(found)
+}
+
+/// The columns of `table` that a view's query uses; `None` when that cannot be told.
+pub(crate) async fn columns_used(shared: &Shared, view: &View, table: &ObjectName) -> Option<BTreeSet<String>> {
+    let plan = plan_of(shared, view).await.ok()?;
+    // What is selected of a subquery and not used goes, what a `*` stands for stays.
+    let plan = shared.context().ok()?.state().optimize(&plan).ok()?;
+    let mut used = BTreeSet::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && object_name(&scan.table_name).as_ref() == Some(table)
+        {
+            used.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+            let filters = scan.filters.iter().flat_map(|filter| filter.column_refs());
+            used.extend(filters.map(|column| column.name.clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.is_ok().then_some(used)
 }
 
 /// The tables that a plan reads.

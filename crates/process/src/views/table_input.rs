@@ -20,7 +20,7 @@ use crate::background::open_table;
 use crate::engine::Shared;
 use crate::read::{BatchAdapter, scan_lake};
 use crate::stream::OpenStream;
-use crate::tables::{FilesOfChange, Following, TableSource, changed_rows, names_files};
+use crate::tables::{FilesOfChange, Following, TableSource, altered_meanwhile, changed_rows, names_files};
 use crate::{Error, Result};
 
 /// A table, read change by change.
@@ -35,6 +35,8 @@ pub(super) struct TableInput {
     /// What was read and is not taken yet.
     waiting: VecDeque<LogBatch>,
     pub(super) ends: watch::Receiver<Positions>,
+    /// The version of the table's definition whose columns it takes, as far as columns were more than added.
+    reshaped: u32,
     _following: Option<Following>,
 }
 
@@ -43,6 +45,7 @@ impl TableInput {
         let ends = table.log().subscribe();
         let following = Following::of(&table);
         Self {
+            reshaped: table.definition().stream.reshaped(),
             table,
             adapter: BatchAdapter::new(schema),
             position: Positions::zero(1),
@@ -73,6 +76,9 @@ impl TableInput {
         // A change that began before it was followed may not keep what went.
         state.settle().await;
         let snapshot = state.snapshot(shared, table).await?;
+        if snapshot.reshaped != self.reshaped {
+            return Err(altered_meanwhile(table.name()));
+        }
         let position = Positions(vec![snapshot.hot.to]);
         let source = TableSource::new(Arc::clone(shared), Arc::clone(table), true).at(snapshot);
         let place = |name: &str| source.schema().index_of(name).map_err(|e| wrap(e.into()));
@@ -95,6 +101,9 @@ impl TableInput {
         while rows < limit {
             if !self.is_reading() && !self.read_on()? {
                 break;
+            }
+            if self.table.definition().stream.reshaped() != self.reshaped {
+                return Ok(News::Lost(format!("table {} has other columns", self.table.name())));
             }
             if !self.is_reading() {
                 return if taken.is_empty() { Ok(News::Lost(self.lost())) } else { Ok(News::Rows(taken)) };

@@ -236,6 +236,50 @@ async fn a_copy_shows_in_the_jobs_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statements_that_take_long_show_in_the_jobs_while_they_run() {
+    let node = node().await;
+    node.ask("CREATE TABLE n (id BIGINT)").await.unwrap();
+    for (kind, object, sql) in [
+        ("create table", "big", "CREATE TABLE big AS SELECT value FROM generate_series(1, 100000000000)"),
+        ("insert", "n", "INSERT INTO n SELECT value FROM generate_series(1, 100000000000)"),
+        (
+            "merge",
+            "n",
+            "MERGE INTO n USING (SELECT value FROM generate_series(1, 100000000000)) AS g ON n.id = g.value \
+             WHEN NOT MATCHED THEN INSERT (id) VALUES (g.value)",
+        ),
+    ] {
+        let session = node.engine.session();
+        let running = tokio::spawn(async move { session.execute(sql).await.map(drop) });
+        let rows = format!(
+            "SELECT coalesce(max(rows), 0) FROM system.jobs WHERE kind = '{kind}' AND object LIKE '{object} (#%' \
+             AND status = 'running' AND started IS NOT NULL AND total_bytes IS NULL"
+        );
+        while node.number(&rows).await == 0 {
+            assert!(!running.is_finished(), "{kind} is done already");
+        }
+        running.abort();
+        let left = format!("SELECT count(*) FROM system.jobs WHERE kind = '{kind}'");
+        while node.number(&left).await > 0 {}
+    }
+    assert_eq!(count(&node, "n").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_for_a_stream_that_are_too_many_for_one_append_are_refused() {
+    let node = Node::with_query_memory(32 << 20).await;
+    node.ask("CREATE STREAM s (id BIGINT, name TEXT)").await.unwrap();
+    let rows = "SELECT value, concat('a name of some length, so that rows are large ', value)";
+    let error = node.ask(&format!("INSERT INTO s {rows} FROM generate_series(1, 1000000)")).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfMemory, "{error}");
+    assert!(error.to_string().contains("INSERT into stream s are too many"), "{error}");
+    assert!(error.hint().unwrap().contains("COPY it"), "{error}");
+    assert_eq!(count(&node, "s").await, 0);
+    node.ask(&format!("INSERT INTO s {rows} FROM generate_series(1, 1000)")).await.unwrap();
+    assert_eq!(count(&node, "s").await, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_ends_within_its_appends_says_how_far_it_was() {
     let node = node().await;
     let session = node.engine.session();

@@ -13,8 +13,33 @@ use millstream_process::{
     Engine, EngineOptions, Error, FileAccess, IdempotencyKey, LogEngine, Outcome, PlainHttp, PositionToken,
     QuarantinedRow, Receipt, Rows, RunOptions,
 };
+use millstream_store::fault_store::FaultStore;
 use object_store::ObjectStore;
 use tempfile::TempDir;
+
+use crate::server::S3Server;
+
+/// The place and the store of a fresh node's lake.
+fn lake(dir: &TempDir) -> (url::Url, Arc<dyn ObjectStore>) {
+    let (url, options) = match on_s3() {
+        true => {
+            let server = S3Server::shared("the engine on S3").expect("`make test-s3` sets Python up");
+            (format!("s3://{}/lake", server.new_bucket()), server.options())
+        }
+        false => (format!("file://{}/lake", dir.path().display()), Default::default()),
+    };
+    millstream_store::store_from_url(&url, &options).unwrap()
+}
+
+/// Whether lakes lie on S3.
+pub fn on_s3() -> bool {
+    std::env::var("MILLSTREAM_TEST_LAKE").is_ok_and(|kind| kind == "s3")
+}
+
+/// How far the operations lie apart that tests let fail: a request to S3 takes milliseconds, so there not each is tried.
+pub fn steps_apart() -> u64 {
+    if on_s3() { 7 } else { 1 }
+}
 
 /// An engine and what it stands on; the folder outlives restarts.
 pub struct Node {
@@ -25,19 +50,35 @@ pub struct Node {
 }
 
 impl Node {
-    /// A fresh node on disk.
+    /// A fresh node on disk; with `MILLSTREAM_TEST_LAKE=s3` its lake is a bucket on the tests' S3 server.
     pub async fn start() -> Node {
         let dir = Arc::new(TempDir::new().unwrap());
-        let url = format!("file://{}/lake", dir.path().display());
-        let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
+        let (url, store) = lake(&dir);
         Self::start_on(dir, url, store).await
+    }
+
+    /// A fresh node whose lake's store fails when it is told to.
+    pub async fn on_faulty_store() -> (Node, FaultStore) {
+        let dir = Arc::new(TempDir::new().unwrap());
+        let (url, store) = lake(&dir);
+        let faults = FaultStore::new(store);
+        let node = Self::start_on(dir, url, Arc::new(faults.clone())).await;
+        (node, faults)
     }
 
     /// A fresh node whose queries have this much memory.
     pub async fn with_query_memory(bytes: usize) -> Node {
         let Node { engine, dir, clock, options } = Node::start().await;
         engine.shutdown().await;
-        Self::open(dir, clock, EngineOptions { query_memory_bytes: bytes, ..options }).await
+        let statement_timeout = Duration::from_secs(600);
+        Self::open(dir, clock, EngineOptions { query_memory_bytes: bytes, statement_timeout, ..options }).await
+    }
+
+    /// A fresh node whose statements may touch files of another folder.
+    pub async fn with_files_under(folder: &std::path::Path) -> Node {
+        let Node { engine, dir, clock, options } = Node::start().await;
+        engine.shutdown().await;
+        Self::open(dir, clock, EngineOptions { files: FileAccess::under(folder), ..options }).await
     }
 
     /// A fresh node that reads files by `http://` from there.

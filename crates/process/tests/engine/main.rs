@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod alter_tables;
 mod avro;
 mod care;
+mod clones;
 #[path = "../../../../tests/clouds/server.rs"]
 mod cloud_server;
 mod clouds;
@@ -11,16 +13,22 @@ mod copies;
 mod derived;
 mod dml;
 mod explain;
+mod external;
 mod faults;
 mod files;
 mod harness;
 mod lookups;
+mod memory;
 mod point_reads;
 mod queries;
 mod reads;
+#[path = "../../../../tests/s3/server.rs"]
+mod server;
+mod sessions;
 mod streams;
 mod table_views;
 mod tables;
+mod temperature;
 mod views;
 mod watermarks;
 mod web;

@@ -134,14 +134,16 @@ async fn more_queries_than_may_run_are_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sort_larger_than_its_memory_spills_and_one_that_cannot_is_refused() {
+async fn sorts_and_joins_larger_than_their_memory_spill_and_what_cannot_is_refused() {
     let node = Node::with_query_memory(48 << 20).await;
     let sort = "SELECT max(n) FROM \
         (SELECT row_number() OVER (ORDER BY value % 1000, value) AS n FROM generate_series(1, 3000000))";
     assert_eq!(node.number(sort).await, 3_000_000);
     let join =
         "SELECT count(*) FROM generate_series(1, 3000000) a JOIN generate_series(1, 3000000) b ON a.value = b.value";
-    let error = node.ask(join).await.unwrap_err();
+    assert_eq!(node.number(join).await, 3_000_000);
+    let whole = "SELECT length(string_agg(repeat('x', 1000), '')) FROM generate_series(1, 200000)";
+    let error = node.ask(whole).await.unwrap_err();
     assert_eq!(error.code(), Code::OutOfMemory, "{error}");
     assert_eq!(node.number("SELECT count(*) FROM generate_series(1, 10)").await, 10, "the memory was given back");
 }

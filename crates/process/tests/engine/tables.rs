@@ -7,9 +7,9 @@ use millstream_catalog::ObjectName;
 use millstream_store::fault_store::{Failure, FaultStore};
 use tempfile::TempDir;
 
-use crate::harness::Node;
+use crate::harness::{Node, steps_apart};
 
-async fn node_on_faulty_store() -> (Node, FaultStore) {
+pub(crate) async fn node_on_faulty_store() -> (Node, FaultStore) {
     let dir = Arc::new(TempDir::new().unwrap());
     let url = format!("file://{}/lake", dir.path().display());
     let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
@@ -19,7 +19,7 @@ async fn node_on_faulty_store() -> (Node, FaultStore) {
 }
 
 /// The table's rows: id and value.
-async fn content(node: &Node, table: &str) -> BTreeMap<i64, i64> {
+pub(crate) async fn content(node: &Node, table: &str) -> BTreeMap<i64, i64> {
     let answer = node.ask(&format!("SELECT id, v FROM {table} ORDER BY id")).await.unwrap();
     let mut rows = BTreeMap::new();
     for line in answer.lines() {
@@ -88,7 +88,7 @@ fn statement(kind: u64, n: i64) -> (String, Effect) {
 
 /// For k = 1, 2, …: fail the k-th operation of the object store through a statement, its merge and its care.
 async fn every_step(failure: Failure) {
-    let (mut node, faults) = node_on_faulty_store().await;
+    let (mut node, faults) = Node::on_faulty_store().await;
     node.ask("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT, pad TEXT)").await.unwrap();
     let name = ObjectName::public("t").unwrap();
     let mut rows = BTreeMap::new();
@@ -123,7 +123,7 @@ async fn every_step(failure: Failure) {
                 assert!(done.is_ok() && merged.is_ok() && kept.is_ok(), "{context}: {merged:?} {kept:?}");
                 break;
             }
-            k += 1;
+            k += steps_apart();
         }
         assert!(k > 3, "only {k} operations were tried");
     }

@@ -141,3 +141,26 @@ async fn a_clone_whose_making_or_removal_fails_anywhere_is_there_or_not() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clone_that_failed_left_is_removed_with_it() {
+    for failure in [Failure::Before, Failure::After] {
+        for k in operations() {
+            let store = fresh_store();
+            let faulty = FaultStore::new(store.clone());
+            let table = source(&lake_on(Arc::new(faulty.clone()))).await;
+            let before = store.list(None).count().await;
+            faulty.fail_at(k, failure);
+            let made =
+                lake_on(Arc::new(faulty.clone())).clone_table(&table, &table.snapshot(), &other("dev"), CLONE).await;
+            if !faulty.fired() {
+                made.unwrap();
+                break;
+            }
+            lake_on(store.clone()).remove(&other("dev"), CLONE).await.unwrap();
+            assert_eq!(store.list(None).count().await, before, "operation {k} {failure:?}");
+            vacuum(&table).await;
+            assert_holds(&table, 0..30).await;
+        }
+    }
+}

@@ -19,7 +19,7 @@ const REGIONS: [Option<&str>; 5] = [Some("north"), Some("a/b c=ü%"), None, Some
 
 fn layout(partitioned_by: &[&str], sorted_by: &[&str]) -> Layout {
     let owned = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-    Layout { partitioned_by: owned(partitioned_by), sorted_by: owned(sorted_by) }
+    Layout { partitioned_by: owned(partitioned_by), sorted_by: owned(sorted_by), reshaped: 0 }
 }
 
 /// `id`, `region`, `day` and the hidden columns: the columns that name folders are in the middle.

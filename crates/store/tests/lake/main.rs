@@ -12,6 +12,7 @@ mod clouds;
 mod column_types;
 mod durable;
 mod evolution;
+mod external;
 mod faults;
 mod fixture;
 mod layout;
@@ -20,4 +21,5 @@ mod s3;
 #[path = "../../../../tests/s3/server.rs"]
 mod server;
 mod staging;
+mod temperature;
 mod versions;

@@ -150,9 +150,11 @@ impl Catalog for SqliteCatalog {
         write.commit().await
     }
 
-    async fn alter_stream(&self, stream: &Stream) -> Result<()> {
+    async fn alter_and_drop(&self, stream: &Stream, objects: &[ObjectId]) -> Result<()> {
         let mut write = self.begin().await?;
-        write.objects().await?.check_altered_stream(stream)?;
+        let there = write.objects().await?;
+        there.check_altered_stream(stream)?;
+        write.remove(there.removal(objects)?).await?;
         write.update(stream).await?;
         write.commit().await
     }
@@ -206,12 +208,7 @@ impl Catalog for SqliteCatalog {
     async fn drop_objects(&self, objects: &[ObjectId]) -> Result<()> {
         let mut write = self.begin().await?;
         let removal = write.objects().await?.removal(objects)?;
-        for id in removal.streams {
-            write.bury::<Stream>(id.0).await?;
-        }
-        for id in removal.views {
-            write.bury::<View>(id.0).await?;
-        }
+        write.remove(removal).await?;
         write.commit().await
     }
 

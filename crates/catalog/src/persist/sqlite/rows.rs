@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteExecutor, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::persist::objects::{KnownStream, Objects};
+use crate::persist::objects::{KnownStream, Objects, Removal};
 use crate::{Error, ObjectName, Result, Stream, StreamId, View, ViewKind};
 
 /// A definition that has a row.
@@ -36,11 +36,16 @@ pub(super) trait Stored: Serialize + DeserializeOwned {
 impl Stored for Stream {
     const KIND: &'static str = "stream";
     const TABLE: &'static str = "streams";
-    const FORMAT: i64 = 2;
+    const FORMAT: i64 = 3;
 
     fn format(&self) -> i64 {
-        // Format 2 knows tables. Whoever does not would take one for a stream and append to it.
-        if self.table.is_some() { 2 } else { 1 }
+        match &self.table {
+            // Format 3 knows that files may lie elsewhere, and have other columns.
+            Some(table) if table.folder.is_some() || table.reshape.is_some() => 3,
+            // Format 2 knows tables. Whoever does not would take one for a stream and append to it.
+            Some(_) => 2,
+            None => 1,
+        }
     }
 
     fn id(&self) -> Uuid {
@@ -213,30 +218,42 @@ impl Write {
         done.map(|_| ()).map_err(|e| storage(&self.path, "written", e))
     }
 
-    /// Lists a stream's name and identity among those whose files are to be removed.
+    /// Lists a stream's folder and identity among those whose files are to be removed.
     pub(super) async fn announce(&mut self, stream: &Stream) -> Result<()> {
         let done = sqlx::query("INSERT INTO dropped_streams (id, schema_name, name) VALUES (?, ?, ?)")
             .bind(stream.id.0.simple().to_string())
             .bind(stream.name.schema())
-            .bind(stream.name.name())
+            .bind(stream.folder().name())
             .execute(&mut *self.tx)
             .await;
         done.map(|_| ()).map_err(|e| storage(&self.path, "written", e))
     }
 
-    /// Turns a definition into a tombstone.
+    /// Turns a definition into a tombstone, of the name of its folder.
     pub(super) async fn bury<T: Stored>(&mut self, id: Uuid) -> Result<()> {
         let table = T::TABLE;
         let scripts = [
             format!(
-                "INSERT INTO dropped_{table} (id, schema_name, name) \
-                 SELECT id, schema_name, name FROM {table} WHERE id = ?"
+                "INSERT INTO dropped_{table} (id, schema_name, name) SELECT id, schema_name, \
+                 coalesce(CASE WHEN json_valid(definition) THEN json_extract(definition, '$.table.folder') END, name) \
+                 FROM {table} WHERE id = ?"
             ),
             format!("DELETE FROM {table} WHERE id = ?"),
         ];
         for sql in scripts {
             let done = sqlx::query(AssertSqlSafe(sql)).bind(id.simple().to_string()).execute(&mut *self.tx).await;
             done.map_err(|e| storage(&self.path, "written", e))?;
+        }
+        Ok(())
+    }
+
+    /// Turns definitions into tombstones.
+    pub(super) async fn remove(&mut self, removal: Removal) -> Result<()> {
+        for id in removal.streams {
+            self.bury::<Stream>(id.0).await?;
+        }
+        for id in removal.views {
+            self.bury::<View>(id.0).await?;
         }
         Ok(())
     }

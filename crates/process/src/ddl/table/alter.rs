@@ -1,19 +1,18 @@
-//! Owns ALTER TABLE: what it says, and what becomes of the definition.
+//! Owns ALTER TABLE: what it says.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Check, Column, DataType, ObjectName, PrimaryKey, Stream, TableSpec};
+use millstream_catalog::{Check, Column, DataType, ObjectName, PrimaryKey};
 
 use super::entries::{constraint_name, key_name, refuse_constraints, unsupported};
 use super::options::{reset_clause, with_clause};
+use crate::Result;
 use crate::ddl::Command;
 use crate::ddl::OptionChange;
-use crate::ddl::alter::add_checks;
 use crate::ddl::column_type::data_type;
 use crate::ddl::create::column_list;
 use crate::ddl::cursor::Cursor;
-use crate::ddl::entry::{Entries, MAX_COLUMNS};
-use crate::{Error, Result};
+use crate::ddl::entry::Entries;
 
 /// One change of a table's definition.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +32,8 @@ pub enum TableAction {
         name: String,
         /// Whether a missing one is passed over.
         if_exists: bool,
+        /// Whether what needs it goes too: constraints, columns computed from it, views.
+        cascade: bool,
     },
     /// `RENAME COLUMN a TO b`.
     RenameColumn {
@@ -99,20 +100,9 @@ pub enum TableAction {
 }
 
 impl TableAction {
-    /// Whether the rows that are there have to be looked at first, or written again.
-    pub fn concerns_rows(&self) -> bool {
-        match self {
-            TableAction::SetType { .. }
-            | TableAction::DropColumn { .. }
-            | TableAction::RenameColumn { .. }
-            | TableAction::AddCheck { .. }
-            | TableAction::AddPrimaryKey(_)
-            | TableAction::SetNullable { nullable: false, .. } => true,
-            TableAction::AddColumn { column, checks, .. } => {
-                column.default.is_some() || !column.nullable || !checks.is_empty()
-            }
-            _ => false,
-        }
+    /// Whether it concerns rows, or statements that change them: it then waits for the table's turn.
+    pub fn takes_turn(&self) -> bool {
+        !matches!(self, TableAction::SetOptions(_) | TableAction::SetComment { .. })
     }
 }
 
@@ -227,15 +217,14 @@ fn drop_part(cursor: &mut Cursor<'_>) -> Result<TableAction> {
     }
     let if_exists = cursor.take_words(&["if", "exists"]);
     let name = cursor.identifier(if constraint { "a constraint name" } else { "a column name" })?;
-    if cursor.is_words(&["cascade"]) && !constraint {
-        return Err(unsupported(cursor, "drop the views that read the column first, one by one"));
+    let cascade = cursor.take_word("cascade");
+    if !cascade {
+        cursor.take_word("restrict");
     }
-    cursor.take_word("cascade");
-    cursor.take_word("restrict");
     Ok(if constraint {
         TableAction::DropConstraint { name, if_exists }
     } else {
-        TableAction::DropColumn { name, if_exists }
+        TableAction::DropColumn { name, if_exists, cascade }
     })
 }
 
@@ -292,211 +281,4 @@ fn alter_column(cursor: &mut Cursor<'_>) -> Result<TableAction> {
         return Err(unsupported(cursor, "what a generated column computes cannot be changed"));
     }
     Err(cursor.expected("TYPE, SET DEFAULT, DROP DEFAULT, SET NOT NULL or DROP NOT NULL"))
-}
-
-/// The definition after these changes, one version up; `None` when they change nothing.
-pub fn altered_table(table: &Stream, actions: &[TableAction]) -> Result<Option<Stream>> {
-    let mut next = table.clone();
-    let mut spec = next.table.take().unwrap_or_default();
-    for action in actions {
-        change(&mut next, &mut spec, action)?;
-    }
-    next.table = Some(spec);
-    if next == *table {
-        return Ok(None);
-    }
-    next.version += 1;
-    next.validate()?;
-    Ok(Some(next))
-}
-
-fn change(next: &mut Stream, spec: &mut TableSpec, action: &TableAction) -> Result<()> {
-    match action {
-        TableAction::AddColumn { column, checks, if_not_exists } => {
-            if next.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&column.name)) {
-                let message = format!("column {:?} of table {} already exists", column.name, next.name);
-                return if *if_not_exists { Ok(()) } else { Err(Error::rejected(Code::DuplicateColumn, message)) };
-            }
-            if next.columns.len() >= MAX_COLUMNS {
-                let message = format!("table {} has {MAX_COLUMNS} columns, it takes no more", next.name);
-                return Err(Error::rejected(Code::TooLarge, message));
-            }
-            next.columns.push(column.clone());
-            add_checks(next, checks);
-        }
-        TableAction::DropColumn { name, if_exists } => {
-            if *if_exists && next.column(name).is_none() {
-                return Ok(());
-            }
-            column_mut(next, name)?;
-            refuse_used(next, spec, name)?;
-            next.columns.retain(|c| c.name != *name);
-            spec.generated.retain(|g| g.column != *name);
-        }
-        TableAction::RenameColumn { from, to } => rename_column(next, spec, from, to)?,
-        TableAction::Rename(name) => next.name = name.clone(),
-        TableAction::SetType { column, data_type } => {
-            let table = next.name.clone();
-            let column = column_mut(next, column)?;
-            if !holds(data_type, &column.data_type) {
-                return Err(Error::Rejected {
-                    code: Code::Unsupported,
-                    message: format!(
-                        "column {:?} of table {table} is {} and cannot become {data_type}",
-                        column.name, column.data_type
-                    ),
-                    hint: Some(WIDER.to_owned()),
-                    position: None,
-                });
-            }
-            column.data_type = data_type.clone();
-        }
-        TableAction::SetNullable { column, nullable } => {
-            if *nullable && spec.primary_key.as_ref().is_some_and(|key| key.columns.contains(column)) {
-                let message = format!("column {column:?} of table {} is in its PRIMARY KEY", next.name);
-                return Err(Error::rejected(Code::InvalidDefinition, message));
-            }
-            column_mut(next, column)?.nullable = *nullable;
-        }
-        TableAction::SetDefault { column, default } => {
-            if spec.generated.iter().any(|g| g.column == *column) {
-                let message = format!("column {column:?} of table {} is generated, it has no default", next.name);
-                return Err(Error::rejected(Code::InvalidDefinition, message));
-            }
-            column_mut(next, column)?.default.clone_from(default);
-        }
-        TableAction::AddCheck { check, named } => {
-            if *named {
-                refuse_taken(next, spec, &check.name)?;
-            }
-            add_checks(next, std::slice::from_ref(check));
-        }
-        TableAction::AddPrimaryKey(key) => {
-            if spec.primary_key.is_some() {
-                let message = format!("table {} has a PRIMARY KEY already: DROP CONSTRAINT first", next.name);
-                return Err(Error::rejected(Code::InvalidDefinition, message));
-            }
-            refuse_taken(next, spec, &key.name)?;
-            for name in &key.columns {
-                column_mut(next, name)?.nullable = false;
-            }
-            spec.primary_key = Some(key.clone());
-        }
-        TableAction::DropConstraint { name, if_exists } => drop_constraint(next, spec, name, *if_exists)?,
-        TableAction::RenameConstraint { from, to } => {
-            refuse_taken(next, spec, to)?;
-            let check = next.checks.iter_mut().find(|c| c.name == *from).map(|c| &mut c.name);
-            let key = spec.primary_key.as_mut().filter(|k| k.name == *from).map(|k| &mut k.name);
-            match check.or(key) {
-                Some(name) => name.clone_from(to),
-                None => return Err(no_constraint(&next.name, from)),
-            }
-        }
-        TableAction::SetOptions(changes) => changes.iter().for_each(|change| change.apply(&mut next.options)),
-        TableAction::SetComment { column: None, text } => next.comment.clone_from(text),
-        TableAction::SetComment { column: Some(name), text } => column_mut(next, name)?.comment.clone_from(text),
-    }
-    Ok(())
-}
-
-const WIDER: &str = "a type can become a wider one: smallint int, int bigint, real double precision, a decimal one with \
-                     more digits; for another, add a column, UPDATE it and drop the old one";
-
-fn column_mut<'a>(table: &'a mut Stream, name: &str) -> Result<&'a mut Column> {
-    let missing = format!("table {} has no column {name:?}", table.name);
-    let found = table.columns.iter_mut().find(|c| c.name == name);
-    found.ok_or_else(|| Error::rejected(Code::UndefinedColumn, missing))
-}
-
-fn drop_constraint(next: &mut Stream, spec: &mut TableSpec, name: &str, if_exists: bool) -> Result<()> {
-    let before = next.checks.len();
-    next.checks.retain(|c| c.name != name);
-    if next.checks.len() < before {
-        return Ok(());
-    }
-    match spec.primary_key.take_if(|key| key.name == name) {
-        None if !if_exists => Err(no_constraint(&next.name, name)),
-        _ => Ok(()),
-    }
-}
-
-fn no_constraint(table: &ObjectName, name: &str) -> Error {
-    Error::rejected(Code::UndefinedObject, format!("table {table} has no constraint {name:?}"))
-}
-
-fn refuse_taken(table: &Stream, spec: &TableSpec, name: &str) -> Result<()> {
-    let taken = table.checks.iter().any(|c| c.name == name) || spec.primary_key.iter().any(|k| k.name == name);
-    if !taken {
-        return Ok(());
-    }
-    let message = format!("table {} has a constraint {name:?} already", table.name);
-    Err(Error::rejected(Code::InvalidDefinition, message))
-}
-
-/// A column that something of the definition names cannot go, nor be called otherwise under an expression.
-fn refuse_used(table: &Stream, spec: &TableSpec, column: &str) -> Result<()> {
-    let key = spec.primary_key.as_ref().filter(|k| k.columns.iter().any(|c| c == column));
-    let used = if let Some(key) = key {
-        format!("constraint {:?} is made of it, drop that first", key.name)
-    } else if spec.partitioned_by.iter().any(|c| c == column) {
-        "the table is PARTITIONED BY it".to_owned()
-    } else if spec.sorted_by.iter().any(|c| c == column) {
-        "its files are sorted by it".to_owned()
-    } else {
-        return refuse_in_expressions(table, spec, column);
-    };
-    let message = format!("column {column:?} of table {} cannot be dropped: {used}", table.name);
-    Err(Error::rejected(Code::DependentObjects, message))
-}
-
-fn refuse_in_expressions(table: &Stream, spec: &TableSpec, column: &str) -> Result<()> {
-    let used = if let Some(check) = table.checks.iter().find(|c| names(&c.expr, column)) {
-        format!("constraint {:?} reads it, drop that first", check.name)
-    } else if let Some(generated) = spec.generated.iter().find(|g| g.column != column && names(&g.expression, column)) {
-        format!("column {:?} is computed from it, drop that first", generated.column)
-    } else {
-        return Ok(());
-    };
-    let message = format!("column {column:?} of table {} cannot be changed so: {used}", table.name);
-    Err(Error::rejected(Code::DependentObjects, message))
-}
-
-/// Whether an expression may name a column: its word is in it.
-fn names(expression: &str, column: &str) -> bool {
-    let column = column.to_lowercase();
-    let words = expression.split(|c: char| !c.is_alphanumeric() && c != '_');
-    let plain = column.chars().all(|c| c.is_alphanumeric() || c == '_');
-    if plain {
-        words.map(str::to_lowercase).any(|word| word == column)
-    } else {
-        expression.to_lowercase().contains(&column)
-    }
-}
-
-fn rename_column(next: &mut Stream, spec: &mut TableSpec, from: &str, to: &str) -> Result<()> {
-    if next.columns.iter().any(|c| c.name != *from && c.name.eq_ignore_ascii_case(to)) {
-        let message = format!("column {to:?} of table {} already exists", next.name);
-        return Err(Error::rejected(Code::DuplicateColumn, message));
-    }
-    column_mut(next, from)?;
-    refuse_in_expressions(next, spec, from)?;
-    column_mut(next, from)?.name = to.to_owned();
-    let keys = spec.primary_key.iter_mut().flat_map(|k| k.columns.iter_mut());
-    let listed = keys.chain(&mut spec.partitioned_by).chain(&mut spec.sorted_by);
-    let generated = spec.generated.iter_mut().map(|g| &mut g.column);
-    listed.chain(generated).filter(|name| *name == from).for_each(|name| to.clone_into(name));
-    Ok(())
-}
-
-/// Whether a type holds every value of another, shown the same.
-fn holds(wider: &DataType, data_type: &DataType) -> bool {
-    use DataType::{BigInt, Decimal, Double, Int, Json, Real, SmallInt, Text, Uuid};
-    match (data_type, wider) {
-        (a, b) if a == b => true,
-        (SmallInt, Int | BigInt) | (Int, BigInt) | (Real, Double) | (Uuid | Json, Text) => true,
-        (Decimal { precision: p, scale: s }, Decimal { precision, scale }) => {
-            scale >= s && i16::from(*precision) - i16::from(*scale) >= i16::from(*p) - i16::from(*s)
-        }
-        _ => false,
-    }
 }

@@ -4,12 +4,14 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use millstream_catalog::fault::Code;
 use millstream_catalog::{Column, ObjectName, StreamOptions, TableSpec};
 
+use super::clone;
 use super::entries::{refuse_constraints, unsupported};
 use super::options::with_clause;
 use crate::Result;
 use crate::ddl::create::{column_list, said_format, sample_format};
 use crate::ddl::cursor::Cursor;
 use crate::ddl::entry::Entries;
+use crate::ddl::is_temporary;
 use crate::ddl::query::{QueryText, query};
 use crate::ddl::view::{column_names, is_derived, named};
 use crate::ddl::{ColumnName, Command, SampleDraft, StreamDraft};
@@ -52,11 +54,14 @@ impl TableAsDraft {
 }
 
 /// Reads what stands after `CREATE TABLE`.
-pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<Command> {
+pub(super) fn create_table(cursor: &mut Cursor<'_>, temporary: bool) -> Result<Command> {
     let if_not_exists = cursor.take_words(&["if", "not", "exists"]);
-    let name = cursor.own_name("a table name")?;
+    let name = if temporary { cursor.temporary_name()? } else { cursor.own_name("a table name")? };
     if cursor.take_words(&["from", "sample"]) {
         return from_sample(cursor, name, if_not_exists);
+    }
+    if clone::is_next(cursor) {
+        return clone::clone_table(cursor, name, if_not_exists);
     }
     if is_derived(cursor) {
         return create_table_as(cursor, name, if_not_exists);
@@ -66,7 +71,9 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<Command> {
     if cursor.peek().token == Token::LParen {
         entries = Entries::parse_table(cursor)?;
     } else if !cursor.is_words(&["location"]) {
-        return Err(cursor.expected("\"(\" and the columns, AS and a query, LOCATION 'url', or FROM SAMPLE 'file'"));
+        return Err(cursor.expected(
+            "\"(\" and the columns, AS and a query, CLONE and a table, LOCATION 'url', or FROM SAMPLE 'file'",
+        ));
     }
     let mut columns = std::mem::take(&mut entries.columns);
     let of_table = entries.of_table.take().unwrap_or_default();
@@ -74,15 +81,34 @@ pub(super) fn create_table(cursor: &mut Cursor<'_>) -> Result<Command> {
     entries.of_table = Some(Default::default());
     let checks = entries.named_checks(cursor, &name, &[])?;
     let TableClauses { mut table, options, comment } = TableClauses::parse(cursor, None)?;
+    on_commit(cursor, &name)?;
     (table.primary_key, table.generated) = (primary_key, generated);
     let (watermark, partition_by, table) = (None, Vec::new(), Some(table));
     let table = StreamDraft { name, columns, checks, watermark, partition_by, options, comment, table };
     Ok(Command::CreateTable { table: Box::new(table), if_not_exists })
 }
 
+/// `ON COMMIT PRESERVE ROWS`, of a temporary table.
+fn on_commit(cursor: &mut Cursor<'_>, name: &ObjectName) -> Result<()> {
+    if !cursor.is_words(&["on", "commit"]) {
+        return Ok(());
+    }
+    if !is_temporary(name) {
+        return Err(unsupported(cursor, "ON COMMIT is for temporary tables"));
+    }
+    if cursor.take_words(&["on", "commit", "preserve", "rows"]) {
+        return Ok(());
+    }
+    Err(unsupported(
+        cursor,
+        "a temporary table keeps its rows until it is dropped or its connection ends: ON COMMIT takes PRESERVE ROWS alone",
+    ))
+}
+
 fn create_table_as(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exists: bool) -> Result<Command> {
     let columns = column_names(cursor, None)?;
     let TableClauses { table, options, comment } = TableClauses::parse(cursor, None)?;
+    on_commit(cursor, &name)?;
     cursor.expect_word("AS")?;
     let query = query(cursor)?;
     let mut with_data = true;
@@ -114,11 +140,11 @@ struct TableClauses {
 }
 
 impl TableClauses {
-    /// Reads them up to AS or the end; `format` takes the option that says how a sample is written.
+    /// Reads them up to ON COMMIT, AS or the end; `format` takes the option that says how a sample is written.
     fn parse(cursor: &mut Cursor<'_>, mut format: Option<&mut Option<Format>>) -> Result<Self> {
         let mut clauses = Self::default();
         let mut seen: Vec<&str> = Vec::new();
-        while !cursor.at_end() && !cursor.is_words(&["as"]) {
+        while !cursor.at_end() && !cursor.is_words(&["as"]) && !cursor.is_words(&["on", "commit"]) {
             let at = cursor.location();
             let clause = clauses.clause(cursor, format.as_deref_mut())?;
             if seen.contains(&clause) {
@@ -197,8 +223,6 @@ fn refuse_clauses(cursor: &Cursor<'_>) -> Result<()> {
         "a table is a Delta table: leave USING out"
     } else if cursor.is_words(&["cluster"]) {
         "CLUSTER BY is not supported: ORDER BY (column, …) says how the files are sorted"
-    } else if cursor.is_words(&["on", "commit"]) {
-        "ON COMMIT is for temporary tables"
     } else if cursor.is_words(&["tblproperties"]) {
         "write WITH (option = value, …) in place of TBLPROPERTIES"
     } else {

@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use millstream_catalog::fault::Code;
 
 use super::alter::alter_table;
+use super::convert::convert_to_delta;
 use super::create::create_table;
 use super::entries::unsupported;
 use super::history;
@@ -18,14 +19,19 @@ pub(in crate::ddl) fn statement(cursor: &mut Cursor<'_>) -> Result<Option<Comman
     if let Some(command) = history::statement(cursor)? {
         return Ok(Some(command));
     }
-    let command = if cursor.take_words(&["create", "table"]) {
-        create_table(cursor)?
+    let temporary = ["temp", "temporary"].iter().any(|word| {
+        cursor.take_words(&["create", word, "table"]) || cursor.take_words(&["create", "local", word, "table"])
+    });
+    let command = if temporary || cursor.take_words(&["create", "table"]) {
+        create_table(cursor, temporary)?
     } else if cursor.take_words(&["alter", "table"]) {
         alter_table(cursor)?
     } else if cursor.take_words(&["drop", "table"]) {
         drop_tables(cursor)?
     } else if cursor.take_word("truncate") {
         truncate(cursor)?
+    } else if cursor.take_words(&["convert", "to", "delta"]) {
+        convert_to_delta(cursor)?
     } else if cursor.take_words(&["show", "tables"]) {
         Command::ShowTables { like: like(cursor)? }
     } else if cursor.take_words(&["show", "create", "table"]) {

@@ -1,6 +1,9 @@
 //! Owns the statements about tables: rows that change and go, under keys and constraints.
 
 mod alter;
+mod altered;
+mod clone;
+mod convert;
 mod create;
 mod entries;
 mod history;
@@ -13,7 +16,10 @@ mod tests;
 #[cfg(test)]
 mod there_and_back;
 
-pub use alter::{TableAction, altered_table};
+pub use alter::TableAction;
+pub use altered::altered_table;
+pub(crate) use altered::names_column;
+pub use clone::clone_draft;
 pub use create::TableAsDraft;
 pub use history::Point;
 pub use render::render_create_table;

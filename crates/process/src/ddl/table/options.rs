@@ -1,21 +1,20 @@
 //! Owns the options of tables.
 
-use millstream_catalog::StreamOptions;
 use millstream_catalog::fault::Code;
 
 use crate::Result;
 use crate::ddl::cursor::Cursor;
-use crate::ddl::options::{OptionChange, Value, change, options, unknown};
+use crate::ddl::options::{OptionChange, Value, called, change, default_of, options, unknown};
+use crate::ddl::policy;
 use datafusion::sql::sqlparser::tokenizer::Location;
 
-const NAMES: &[&str] = &["durability"];
+/// The options of tables, beside those of their files in the lake.
+const NAMES: &[&str] = &["hot", "expire", "durability"];
 
 /// Options of streams that make no sense for a table, and why.
 const OF_STREAMS: &[(&str, &str)] = &[
     ("partitions", "a table has one log: PARTITIONED BY lays out its files"),
-    ("retention", "a table keeps its rows until they are deleted"),
-    ("retention_size", "a table keeps its rows until they are deleted"),
-    ("lake_retention", "a table keeps its rows until they are deleted"),
+    ("retention_size", "the log of a table's changes is kept by time, with hot"),
     ("rest", "a table takes rows by INSERT, whose columns are known"),
 ];
 
@@ -28,7 +27,7 @@ pub(super) fn with_clause(
         Some(taken) => taken.map(|()| None),
         None => {
             check_name(c, name, at)?;
-            change(c, name, value, NAMES, at).map(Some)
+            change(c, name, value)
         }
     })?;
     Ok(changes.into_iter().flatten().collect())
@@ -40,12 +39,12 @@ pub(super) fn reset_clause(cursor: &mut Cursor<'_>) -> Result<Vec<OptionChange>>
         let at = c.location();
         let name = c.identifier("an option name")?;
         check_name(c, &name, at)?;
-        Ok(OptionChange::Durability(StreamOptions::default().durability))
+        default_of(&name).ok_or_else(|| unknown(c, &name, &names(), at))
     })
 }
 
 fn check_name(cursor: &Cursor<'_>, name: &str, at: Location) -> Result<()> {
-    if NAMES.contains(&name) {
+    if names().contains(&called(name)) {
         return Ok(());
     }
     match OF_STREAMS.iter().find(|(option, _)| *option == name) {
@@ -53,6 +52,10 @@ fn check_name(cursor: &Cursor<'_>, name: &str, at: Location) -> Result<()> {
             let message = format!("{name} is an option of streams: {why}");
             Err(cursor.error_at(Code::InvalidRequest, message, at))
         }
-        None => Err(unknown(cursor, name, NAMES, at)),
+        None => Err(unknown(cursor, name, &names(), at)),
     }
+}
+
+fn names() -> Vec<&'static str> {
+    [NAMES, policy::NAMES].concat()
 }

@@ -102,6 +102,32 @@ fn other_ways_to_make_a_table_are_read() {
 }
 
 #[test]
+fn a_clone_has_all_that_was_declared_of_its_source() {
+    let name = |text: &str| ObjectName::parse(text).unwrap();
+    let clone = |point, if_not_exists| Command::CloneTable {
+        name: name("dev"),
+        source: name("ops.orders"),
+        point,
+        if_not_exists,
+    };
+    assert_eq!(one("create table dev clone ops.orders"), clone(None, false));
+    let third = Some(Point::Version(3));
+    assert_eq!(one("CREATE TABLE IF NOT EXISTS dev SHALLOW CLONE ops.orders VERSION AS OF 3"), clone(third, true));
+    let then = Some(Point::Time("now()".into()));
+    for words in ["TIMESTAMP AS OF", "FOR SYSTEM_TIME AS OF"] {
+        assert_eq!(one(&format!("create table dev clone ops.orders {words} now()")), clone(then.clone(), false));
+    }
+    assert!(refusal("create table dev deep clone orders").contains("AS SELECT copies"));
+    assert!(refusal("create table dev clone orders version 3").contains("expected VERSION AS OF"));
+    let orders = table(ORDERS);
+    let made = clone_draft(&orders, name("dev")).into_stream(orders.id, 0).unwrap();
+    assert_eq!(Stream { name: orders.name.clone(), ..made }, orders);
+    let keyed = table("create table t (id bigint primary key)");
+    let made = clone_draft(&keyed, name("dev")).into_stream(keyed.id, 0).unwrap();
+    assert_eq!(made.table.unwrap().primary_key.unwrap().name, "dev_pkey");
+}
+
+#[test]
 fn statements_about_tables_are_read() {
     let name = |text: &str| ObjectName::parse(text).unwrap();
     let drop = |names: &[&str], if_exists, cascade| Command::DropTable {
@@ -161,12 +187,41 @@ fn an_alter_gives_the_next_definition() {
         shown("alter table t drop constraint t_pkey, add constraint k primary key (a, c)"),
         "a int NOT NULL; b real; c text NOT NULL; d decimal(5,2); CONSTRAINT k PRIMARY KEY (a, c); CONSTRAINT t_check CHECK (b > 0); ); ORDER BY (b)"
     );
+    assert!(shown("alter table t rename b to \"B b\"").contains("CONSTRAINT t_check CHECK (\"B b\" > 0)"));
     assert!(shown("alter table t rename constraint t_check to positive").contains("CONSTRAINT positive CHECK (b > 0)"));
     assert!(shown("alter table t add check (c <> '')").contains("CONSTRAINT t_check1 CHECK (c <> '')"));
     assert!(shown("alter table t set (durability = 'os')").ends_with("WITH (durability = 'os')"));
     assert_eq!(altered(&first, "alter table t reset (durability)").unwrap(), None);
     assert_eq!(altered(&first, "alter table t add if not exists c int").unwrap(), None);
     assert_eq!(altered(&first, "alter table t drop constraint if exists nope").unwrap(), None);
+}
+
+#[test]
+fn an_alter_says_where_values_come_from() {
+    let first =
+        table("create table t (a int primary key, b int check (b > a), g int generated always as (b + 1) stored)");
+    let reshape = |t: &Stream, sql: &str| {
+        let next = altered(t, sql).unwrap().unwrap();
+        let reshape = next.table.clone().unwrap().reshape.map(|r| {
+            let kept: Vec<String> = r.kept.iter().map(|k| format!("{}={}", k.name, k.from)).collect();
+            format!("{} since {}: {} + {}", r.version, r.since, kept.join(" "), r.filled.join(" "))
+        });
+        (next, reshape.unwrap_or_default())
+    };
+    let (second, said) = reshape(&first, "alter table t rename b to c");
+    assert_eq!(said, "2 since 2: a=a c=b g=g + ");
+    assert!(render_create_table(&second).contains("GENERATED ALWAYS AS (c + 1)"), "{}", render_create_table(&second));
+    let (third, said) = reshape(&second, "alter table t add d int default 7, add e text");
+    assert_eq!(said, "3 since 2: a=a c=c g=g + d");
+    assert_eq!(reshape(&third, "alter table t add f text").1, said, "nothing is written again");
+    let (last, said) = reshape(&third, "alter table t drop c cascade, add c text, alter a type bigint");
+    assert_eq!(said, "4 since 4: a=a d=d e=e + ");
+    assert_eq!(last.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "d", "e", "c"]);
+    assert_eq!(last.checks, vec![], "what needs the column went with it");
+    let renamed = altered(&last, "alter table t rename to u").unwrap().unwrap();
+    assert_eq!((renamed.name.to_string(), renamed.folder().to_string()), ("u".into(), "t".into()));
+    let back = altered(&renamed, "alter table u rename to t").unwrap().unwrap();
+    assert_eq!(back.table.unwrap().folder, None);
 }
 
 #[test]
@@ -189,12 +244,17 @@ fn what_an_alter_cannot_do_is_said() {
             "column \"b\" of table t cannot be changed so: constraint \"t_check\" reads it, drop that first",
         ),
         ("drop c", Code::DependentObjects, "column \"c\" of table t cannot be dropped: the table is PARTITIONED BY it"),
-        (
-            "rename a to z",
-            Code::DependentObjects,
-            "column \"a\" of table t cannot be changed so: column \"g\" is computed from it, drop that first",
-        ),
         ("rename c to B", Code::DuplicateColumn, "column \"b\" of table t already exists"),
+        (
+            "drop a cascade, alter c type json",
+            Code::Unsupported,
+            "column \"c\" of table t is text and cannot become json",
+        ),
+        (
+            "drop c cascade",
+            Code::DependentObjects,
+            "column \"c\" of table t cannot be dropped: the table is PARTITIONED BY it",
+        ),
         ("alter b type int", Code::Unsupported, "column \"b\" of table t is real and cannot become int"),
         ("alter a drop not null", Code::InvalidDefinition, "column \"a\" of table t is in its PRIMARY KEY"),
         ("alter g set default 1", Code::InvalidDefinition, "column \"g\" of table t is generated, it has no default"),
@@ -214,7 +274,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ("create table", "syntax_error at 13: expected a table name, found the end of the statement"),
         (
             "create table t",
-            "syntax_error at 15: expected \"(\" and the columns, AS and a query, LOCATION 'url', or FROM SAMPLE 'file', found the end of the statement",
+            "syntax_error at 15: expected \"(\" and the columns, AS and a query, CLONE and a table, LOCATION 'url', or FROM SAMPLE 'file', found the end of the statement",
         ),
         (
             "create table t (id serial)",

@@ -2,7 +2,8 @@
 
 use millstream_catalog::fault::Fault;
 use millstream_catalog::{
-    Check, Column, DataType, Durability, Generated, ObjectName, PrimaryKey, Stream, StreamId, StreamOptions, TableSpec,
+    Check, Column, DataType, Durability, Generated, LakePolicy, ObjectName, PrimaryKey, Stream, StreamId,
+    StreamOptions, TableSpec,
 };
 use proptest::prelude::*;
 use proptest::{collection, option};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use super::tests::table;
 use super::*;
 use crate::ddl::parse;
+use crate::ddl::tests::there_and_back::policy;
 
 fn plain_type() -> impl Strategy<Value = DataType> {
     prop_oneof![
@@ -50,6 +52,7 @@ prop_compose! {
         checks in collection::vec(expression(), 0..3),
         (partitioned, sorted, os) in (any::<bool>(), any::<bool>(), any::<bool>()),
         (location, comment) in (text(), text()),
+        (hot, policy) in (option::of(1u64..1_000_000), policy()),
     ) -> Stream {
         let name = |i: usize| format!("{}{i}", names[i]);
         let columns = (0..names.len()).map(|i| Column {
@@ -65,6 +68,11 @@ prop_compose! {
             partitioned_by: if partitioned { vec![name(2)] } else { vec![] },
             sorted_by: if sorted { vec![name(0), name(2)] } else { vec![] },
             location,
+            ..TableSpec::default()
+        };
+        let policy = match spec.location {
+            Some(_) => LakePolicy { warm_ms: None, cold: None, ..policy },
+            None => policy,
         };
         let durability = if os { Durability::Os } else { Durability::Fsync };
         Stream {
@@ -74,7 +82,7 @@ prop_compose! {
             checks: checks.into_iter().enumerate().map(|(i, expr)| Check { name: format!("c {i}"), expr }).collect(),
             watermark: None,
             partition_by: vec![],
-            options: StreamOptions { durability, ..StreamOptions::default() },
+            options: StreamOptions { durability, retention_ms: hot, policy, ..StreamOptions::default() },
             comment,
             version: 1,
             created_at_ms: 0,

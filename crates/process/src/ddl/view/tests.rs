@@ -303,7 +303,7 @@ fn what_is_wrong_is_said_with_its_place_and_its_fix() {
         ),
         (
             "create stream v with (memroy = '1 GB') as select 1",
-            "invalid_request at 23: unknown option \"memroy\", did you mean memory? (the options are partitions, retention, retention_size, durability, rest, lake_retention, memory, on_error, idle_timeout)",
+            "invalid_request at 23: unknown option \"memroy\", did you mean memory? (the options are partitions, hot, retention_size, durability, rest, expire, warm, cold, optimize, target_file_size, vacuum_retention, checkpoint_interval, memory, on_error, idle_timeout)",
         ),
         (
             "create stream v with (on_error = 'ignore') as select 1",

@@ -109,6 +109,7 @@ proptest! {
             durability: if os { Durability::Os } else { Durability::Fsync },
             rest: false,
             lake_retention_ms: lake,
+            policy: Default::default(),
         };
         let given = seed.columns.iter().map(|c| ColumnName { name: c.name.clone(), comment: c.comment.clone() });
         let original = DerivedStreamDraft {

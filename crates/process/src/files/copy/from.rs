@@ -16,6 +16,7 @@ use super::load::{Input, Load, Pieced, Progress};
 use super::spool::Spool;
 use crate::ddl::CopyFrom;
 use crate::engine::{Shared, quarantine_name};
+use crate::external::refuse_others;
 use crate::files::access::{File, find};
 use crate::files::bytes::{Sent, sent};
 use crate::files::decode::Column;
@@ -110,6 +111,9 @@ impl CopyJob {
         }
         let open = shared.stream(&copy.target).map_err(|e| advised(e, copy))?;
         shared.refuse_rows_for_query(&copy.target)?;
+        if copy.options.once {
+            refuse_others(&open, "files cannot be loaded once", "leave once = true out")?;
+        }
         let columns = columns_of(&open, copy)?;
         let (shared, appended) = (Arc::clone(shared), AtomicU64::new(0));
         Ok(Self { shared, open, columns, copy: copy.clone(), guard, timeout, appended })
