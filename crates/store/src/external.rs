@@ -27,6 +27,7 @@ use crate::layout::Layout;
 use crate::schema::{delta_field, has_timestamp_ntz, log_field};
 use crate::state::TableState;
 use crate::table::{LakeSnapshot, LakeTable};
+use crate::write::is_url;
 use crate::{Error, Result};
 
 impl LakeTable {
@@ -149,6 +150,12 @@ pub(crate) fn take_columns(history: &History, state: &mut TableState) -> Result<
         return Err(refused(format!(
             "it needs the Delta feature {feature}, which Millstream does not read; drop the feature with the engine that \
              made the table, or copy the table without it"
+        )));
+    }
+    // Who may name a table's place may not read other places by what its log says.
+    if let Some(file) = state.files.keys().find(|file| is_url(file) && !file.starts_with(&history.table)) {
+        return Err(refused(format!(
+            "its log names the file {file}, which is not in its folder; copy the table with the engine that made it"
         )));
     }
     let fields = metadata.fields().map_err(|e| history.misfit(format!("its schema cannot be read: {e}")))?;

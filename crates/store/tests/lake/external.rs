@@ -179,6 +179,18 @@ async fn a_table_that_cannot_be_written_says_which_feature_it_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_log_leads_elsewhere_is_refused() {
+    let store = fresh_store();
+    let one = made(&store).await;
+    let add = r#"{"add":{"path":"memory:///elsewhere/part-1.parquet","partitionValues":{},"size":9,"modificationTime":0,"dataChange":true}}"#;
+    store.put(&Path::from(format!("shared/orders/_delta_log/{:020}.json", 1)), add.into()).await.unwrap();
+    for error in [one.newest().await.unwrap_err(), LakeTable::open_at(&place(), &store, ONE, &[]).await.unwrap_err()] {
+        let error = error.to_string();
+        assert!(error.contains("elsewhere/part-1.parquet") && error.contains("orders"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_cleaned_up_is_read_again() {
     let store = fresh_store();
     let (one, other) = (made(&store).await, opened(&store, OTHER).await);
