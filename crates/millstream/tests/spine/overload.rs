@@ -65,14 +65,14 @@ fn memory_stays_flat_during_a_large_ingest() {
                 .map(|id| format!("{{\"id\":{id},\"noise\":\"{:0128x}\"}}\n", id * 7919))
                 .collect();
             client.ingest("large", body, &[]).await.ok();
-            if request == requests / 2 {
+            if request == requests / 4 {
                 early = node.resident_bytes();
             }
         }
         let late = node.resident_bytes();
         assert!(
             late < early + (128 << 20),
-            "memory was {} MiB after a half and {} MiB at the end",
+            "memory was {} MiB after a quarter and {} MiB at the end",
             early >> 20,
             late >> 20
         );
