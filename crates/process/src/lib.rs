@@ -26,6 +26,7 @@ mod sql;
 mod stream;
 mod system;
 mod tables;
+pub mod text_forms;
 mod views;
 
 pub use engine::{Engine, EngineOptions, Health, LogEngine};

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use millstream_catalog::fault::{Code, Fault};
+use millstream_process::text_forms;
 use serde_json::Value;
 
 /// A parameter that is not what its place needs.
@@ -180,76 +181,18 @@ fn boolean(text: &str) -> Result<ScalarValue, Misfit> {
     Ok(ScalarValue::Boolean(Some(flag)))
 }
 
-/// Bytes from `\x` and hexadecimal digits, or from text with `\\` and octal escapes.
 fn bytes(text: &str) -> Result<Vec<u8>, Misfit> {
     let wrong = || (Code::InvalidValue, format!("{} is not a bytea: write \\x and hexadecimal digits", shown(text)));
-    let raw = text.as_bytes();
-    if let Some(digits) = raw.strip_prefix(b"\\x") {
-        if digits.len() % 2 != 0 {
-            return Err(wrong());
-        }
-        let digit = |byte: u8| (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        return digits
-            .chunks_exact(2)
-            .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-            .collect::<Option<_>>()
-            .ok_or_else(wrong);
-    }
-    let mut out = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'\\' {
-            out.push(byte);
-        } else if let Some(after) = rest.strip_prefix(b"\\") {
-            out.push(b'\\');
-            rest = after;
-        } else {
-            let octal = rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-            out.push(octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).ok_or_else(wrong)?);
-            rest = &rest[3..];
-        }
-    }
-    Ok(out)
+    text_forms::bytes_of(text).ok_or_else(wrong)
 }
 
-/// `{1,NULL,"a b"}`: one dimension.
 fn array_from_text(text: &str, item_type: &DataType) -> Result<ScalarValue, Misfit> {
-    let wrong = |why: &str| (Code::InvalidValue, format!("{} is not an array: {why}", shown(text)));
-    let inner = text
-        .trim()
-        .strip_prefix('{')
-        .and_then(|inner| inner.strip_suffix('}'))
-        .ok_or_else(|| wrong("it must stand between { and }"))?;
-    let mut items = Vec::new();
-    let mut characters = inner.chars().peekable();
-    while characters.peek().is_some() {
-        let (mut item, mut quoted, mut in_quotes, mut more) = (String::new(), false, false, false);
-        while let Some(character) = characters.next() {
-            match character {
-                '"' => (quoted, in_quotes) = (true, !in_quotes),
-                '\\' => item.extend(characters.next()),
-                ',' if !in_quotes => {
-                    more = true;
-                    break;
-                }
-                '{' | '}' if !in_quotes => return Err(wrong("arrays in arrays are not supported")),
-                other => item.push(other),
-            }
-        }
-        if in_quotes {
-            return Err(wrong("a quote is not closed"));
-        }
-        items.push(match quoted {
-            true => from_text(&item, Some(item_type))?,
-            false if item.trim().eq_ignore_ascii_case("null") => null_of(Some(item_type))?,
-            false => from_text(item.trim(), Some(item_type))?,
-        });
-        if more && characters.peek().is_none() {
-            return Err(wrong("an item is missing after the last comma"));
-        }
-    }
-    list_of(items, item_type)
+    let wrong = |why| (Code::InvalidValue, format!("{} is not an array: {why}", shown(text)));
+    let items = text_forms::items_of(text).map_err(wrong)?.into_iter().map(|item| match item {
+        Some(item) => from_text(&item, Some(item_type)),
+        None => null_of(Some(item_type)),
+    });
+    list_of(items.collect::<Result<_, _>>()?, item_type)
 }
 
 /// An interval from its parts.

@@ -10,6 +10,8 @@ use millstream_catalog::DataType;
 use millstream_catalog::fault::Code;
 use uuid::Uuid;
 
+use crate::text_forms;
+
 /// Why a text does not say a value.
 pub(super) type Misfit = (Code, String);
 
@@ -79,34 +81,9 @@ fn uuids(texts: &StringArray) -> Result<ArrayRef, Misfit> {
 }
 
 fn bytes(texts: &StringArray) -> Result<ArrayRef, Misfit> {
-    let read = |text: &str| unescaped(text).ok_or_else(|| misfit(text, &DataType::Bytea));
+    let read = |text: &str| text_forms::bytes_of(text).ok_or_else(|| misfit(text, &DataType::Bytea));
     let read: Vec<Option<Vec<u8>>> = texts.iter().map(|text| text.map(read).transpose()).collect::<Result<_, _>>()?;
     Ok(Arc::new(read.iter().map(Option::as_deref).collect::<BinaryArray>()))
-}
-
-/// Bytes from `\x` and hexadecimal digits, or from text with `\\` and octal escapes.
-fn unescaped(text: &str) -> Option<Vec<u8>> {
-    if let Some(digits) = text.strip_prefix("\\x") {
-        let digit = |byte: &u8| (*byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let pairs = digits.as_bytes().chunks(2);
-        return pairs.map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)).collect();
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte != b'\\' {
-            out.push(*byte);
-        } else if let Some(after) = rest.strip_prefix(b"\\") {
-            out.push(b'\\');
-            rest = after;
-        } else {
-            let octal = std::str::from_utf8(rest.get(..3)?).ok()?;
-            out.push(u8::from_str_radix(octal, 8).ok()?);
-            rest = &rest[3..];
-        }
-    }
-    Some(out)
 }
 
 /// `{1,NULL,"a b"}`: arrays of one dimension.
@@ -116,8 +93,8 @@ fn arrays(texts: &StringArray, item: &DataType) -> Result<ArrayRef, Misfit> {
     for text in texts.iter() {
         let before = items.len();
         if let Some(text) = text {
-            split_array(text, &mut items)
-                .ok_or_else(|| (Code::InvalidValue, format!("{} is not an array: write {{a,b}}", shown(text))))?;
+            let wrong = |why| (Code::InvalidValue, format!("{} is not an array: {why}", shown(text)));
+            items.extend(text_forms::items_of(text).map_err(wrong)?);
         }
         lengths.push(items.len() - before);
     }
@@ -128,32 +105,6 @@ fn arrays(texts: &StringArray, item: &DataType) -> Result<ArrayRef, Misfit> {
     ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, nulls)
         .map(|list| Arc::new(list) as ArrayRef)
         .map_err(|e| (Code::Internal, e.to_string()))
-}
-
-fn split_array(text: &str, items: &mut Vec<Option<String>>) -> Option<()> {
-    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut characters = inner.chars().peekable();
-    while characters.peek().is_some() {
-        let (mut item, mut quoted, mut in_quotes, mut more) = (String::new(), false, false, false);
-        while let Some(character) = characters.next() {
-            match character {
-                '"' => (quoted, in_quotes) = (true, !in_quotes),
-                '\\' => item.extend(characters.next()),
-                ',' if !in_quotes => {
-                    more = true;
-                    break;
-                }
-                '{' | '}' if !in_quotes => return None,
-                other => item.push(other),
-            }
-        }
-        if in_quotes || (more && characters.peek().is_none()) {
-            return None;
-        }
-        let null = !quoted && item.trim().eq_ignore_ascii_case("null");
-        items.push((!null).then(|| if quoted { item } else { item.trim().to_owned() }));
-    }
-    Some(())
 }
 
 #[cfg(test)]
@@ -187,7 +138,7 @@ mod tests {
         assert_eq!(say("{", DataType::Json).unwrap_err(), "22P02: \"{\" is not a valid json");
         assert_eq!(
             say("{1,", DataType::Array(Box::new(DataType::Int))).unwrap_err(),
-            "22P02: \"{1,\" is not an array: write {a,b}"
+            "22P02: \"{1,\" is not an array: it must stand between { and }"
         );
     }
 }
