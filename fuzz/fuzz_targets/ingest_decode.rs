@@ -6,6 +6,7 @@ use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Once};
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream_catalog::{Column, DataType, ObjectName, RowField, Stream, StreamId, StreamOptions};
 
@@ -55,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn run(format: Format, body: &[u8]) -> Option<Decoded> {
-    let decoded = decode::decode(&PLAN, format, body, LIMITS).ok()?;
+    let decoded = decode::decode(&PLAN, format, &Bytes::copy_from_slice(body), LIMITS).ok()?;
     let mut origins = decoded.origins.reader(body);
     for row in 0..decoded.batch.num_rows().min(64) {
         assert!(origins.locate(row).0 > 0, "every row stood on a line");

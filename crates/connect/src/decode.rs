@@ -35,6 +35,7 @@ pub use plan::Plan;
 pub use refusal::Rejected;
 pub use rows::{Decoded, OriginReader, Origins};
 
+use bytes::Bytes;
 use rows::RowBuilder;
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ impl Default for DecodeLimits {
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Decodes a body. Uses the CPU only.
-pub fn decode(plan: &Plan, format: Format, body: &[u8], limits: DecodeLimits) -> Result<Decoded, Error> {
+pub fn decode(plan: &Plan, format: Format, body: &Bytes, limits: DecodeLimits) -> Result<Decoded, Error> {
     if format == Format::ArrowStream {
         return arrow_ipc::decode(plan, body, limits);
     }

@@ -3,6 +3,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use bytes::Bytes;
 use millstream_catalog::{Column, DataType, ObjectName, RowField, Stream, StreamId, StreamOptions};
 use millstream_connect::decode::{DecodeLimits, Decoded, Format, Plan, decode};
 use proptest::prelude::*;
@@ -67,7 +68,13 @@ const GOOD_ROW: &str = concat!(
 );
 
 fn run(plan: &Plan, format: Format, body: &[u8]) -> Option<Decoded> {
-    decode(plan, format, body, DecodeLimits { max_row_bytes: 4096, max_decoded_bytes: 16 << 20 }).ok()
+    decode(
+        plan,
+        format,
+        &Bytes::copy_from_slice(body),
+        DecodeLimits { max_row_bytes: 4096, max_decoded_bytes: 16 << 20 },
+    )
+    .ok()
 }
 
 fn blank_lines(body: &[u8]) -> usize {

@@ -6,13 +6,16 @@ mod convert;
 mod guard;
 mod render;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
-use arrow::buffer::BooleanBuffer;
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::ipc::reader::StreamReader;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use bytes::Bytes;
 use millstream_catalog::{DataType, REST_COLUMN};
 
 use super::plan::Plan;
@@ -23,15 +26,14 @@ use convert::Converter;
 pub(crate) use render::row_text;
 
 /// Reads a whole stream.
-pub(crate) fn decode(plan: &Plan, body: &[u8], limits: DecodeLimits) -> Result<Decoded, Error> {
+pub(crate) fn decode(plan: &Plan, body: &Bytes, limits: DecodeLimits) -> Result<Decoded, Error> {
     guard::check(body, limits.max_decoded_bytes)?;
     let batches = read(body)?;
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if rows.saturating_mul(plan.row_bytes.max(1)) > limits.max_decoded_bytes {
         return Err(Error::TooManyRows { rows, limit_bytes: limits.max_decoded_bytes });
     }
-    let mut decoder =
-        Decoder { plan, limits, first_row: 0, rejected: Vec::new(), kept: Vec::new(), unknown: 0, spent: 0 };
+    let mut decoder = Decoder { plan, limits, first_row: 0, rejected: Vec::new(), unknown: 0, spent: 0 };
     let decoded = batches.iter().map(|batch| decoder.batch(batch)).collect::<Result<Vec<_>, _>>()?;
     let batch = concat_batches(&plan.schema, &decoded)?;
     let missing = plan.columns.iter().map(|column| match batches.first() {
@@ -40,26 +42,33 @@ pub(crate) fn decode(plan: &Plan, body: &[u8], limits: DecodeLimits) -> Result<D
         }
         _ => None,
     });
+    let missing = missing.collect();
+    let kept = (!decoder.rejected.is_empty()).then(|| others(rows, &decoder.rejected));
     Ok(Decoded {
-        missing: missing.collect(),
+        missing,
         batch,
         rejected: decoder.rejected,
         unknown_fields: decoder.unknown,
-        origins: Origins::Arrow { batches, rows: decoder.kept },
+        origins: Origins::Arrow { batches, rows: kept },
     })
 }
 
-/// Every batch of the stream. The reader checks what it reads, yet bytes made to mislead it may trip it: a panic is an
-/// error of the body, not of the process.
-fn read(body: &[u8]) -> Result<Vec<RecordBatch>, Error> {
+/// Every batch of the stream, in the body's own memory. The reader checks what it reads, yet bytes made to mislead it may
+/// trip it: a panic is an error of the body, not of the process.
+fn read(body: &Bytes) -> Result<Vec<RecordBatch>, Error> {
     let broken = |reason: String| Error::Ipc { reason };
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        StreamReader::try_new(body, None).and_then(|reader| reader.collect::<Result<Vec<_>, _>>())
-    }));
-    match result {
+    match catch_unwind(AssertUnwindSafe(|| batches(Buffer::from(body.clone())))) {
         Ok(batches) => batches.map_err(|e| broken(e.to_string())),
         Err(_) => Err(broken("its batches contradict themselves".into())),
     }
+}
+
+fn batches(mut body: Buffer) -> Result<Vec<RecordBatch>, ArrowError> {
+    let (mut decoder, mut batches) = (StreamDecoder::new(), Vec::new());
+    while let Some(batch) = decoder.decode(&mut body)? {
+        batches.push(batch);
+    }
+    Ok(batches)
 }
 
 struct Decoder<'p> {
@@ -68,7 +77,6 @@ struct Decoder<'p> {
     /// Index of the batch's first row over all batches.
     first_row: usize,
     rejected: Vec<Rejected>,
-    kept: Vec<u32>,
     unknown: u64,
     /// Bytes that rejected rows take.
     spent: usize,
@@ -78,7 +86,7 @@ impl Decoder<'_> {
     /// One batch in the stream's columns, without the rows that do not convert.
     fn batch(&mut self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
         let rows = batch.num_rows();
-        let mut faults: Vec<Option<Box<Refusal>>> = vec![None; rows];
+        let mut faults: BTreeMap<usize, Box<Refusal>> = BTreeMap::new();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.columns.len());
         for (index, column) in self.plan.columns.iter().enumerate() {
             let field = self.plan.schema.field(index);
@@ -90,38 +98,34 @@ impl Decoder<'_> {
             let mut converter = Converter::new(&column.name, self.limits.max_decoded_bytes);
             columns.push(converter.convert(source, &column.data_type)?);
             for (row, refusal) in converter.into_faults() {
-                faults[row].get_or_insert(refusal.within(&column.name));
+                faults.entry(row).or_insert_with(|| refusal.within(&column.name));
             }
         }
-        let keep: BooleanArray = faults.iter().map(|fault| Some(fault.is_none())).collect();
+        let keep = kept(rows, &faults);
         self.unknown_fields(batch, &mut columns, &keep)?;
+        let refuses = !faults.is_empty();
         self.note(batch, faults)?;
         self.first_row += rows;
         let whole = RecordBatch::try_new(Arc::clone(&self.plan.schema), columns)?;
-        Ok(if keep.true_count() == rows { whole } else { filter_record_batch(&whole, &keep)? })
+        Ok(if refuses { filter_record_batch(&whole, &BooleanArray::from(keep))? } else { whole })
     }
 
-    fn note(&mut self, batch: &RecordBatch, faults: Vec<Option<Box<Refusal>>>) -> Result<(), Error> {
-        for (row, fault) in faults.into_iter().enumerate() {
+    fn note(&mut self, batch: &RecordBatch, faults: BTreeMap<usize, Box<Refusal>>) -> Result<(), Error> {
+        for (row, refusal) in faults {
             let index = self.first_row + row;
-            match fault {
-                None => self.kept.push(index as u32),
-                Some(refusal) => {
-                    let text = row_text(std::slice::from_ref(batch), row);
-                    self.spent += REJECTED_BYTES + 2 * text.len();
-                    if self.spent > self.limits.max_decoded_bytes {
-                        return Err(Error::TooManyRows { rows: index, limit_bytes: self.limits.max_decoded_bytes });
-                    }
-                    self.rejected.push(Rejected {
-                        line: index as u64 + 1,
-                        column: None,
-                        field: refusal.field,
-                        code: refusal.code,
-                        reason: refusal.reason,
-                        text,
-                    });
-                }
+            let text = row_text(std::slice::from_ref(batch), row);
+            self.spent += REJECTED_BYTES + 2 * text.len();
+            if self.spent > self.limits.max_decoded_bytes {
+                return Err(Error::TooManyRows { rows: index, limit_bytes: self.limits.max_decoded_bytes });
             }
+            self.rejected.push(Rejected {
+                line: index as u64 + 1,
+                column: None,
+                field: refusal.field,
+                code: refusal.code,
+                reason: refusal.reason,
+                text,
+            });
         }
         Ok(())
     }
@@ -131,7 +135,7 @@ impl Decoder<'_> {
         &mut self,
         batch: &RecordBatch,
         columns: &mut [ArrayRef],
-        keep: &BooleanArray,
+        keep: &BooleanBuffer,
     ) -> Result<(), Error> {
         let schema = batch.schema();
         let is_unknown = |index: &usize| self.plan.keys.find(schema.field(*index).name().as_bytes()).is_none();
@@ -146,6 +150,20 @@ impl Decoder<'_> {
         }
         Ok(())
     }
+}
+
+/// The indices of all rows but these.
+fn others(rows: usize, rejected: &[Rejected]) -> Vec<u32> {
+    let mut gone = rejected.iter().map(|row| row.line - 1).peekable();
+    (0..rows as u32).filter(|row| gone.next_if_eq(&u64::from(*row)).is_none()).collect()
+}
+
+/// All rows of a batch but those at fault.
+fn kept(rows: usize, faults: &BTreeMap<usize, Box<Refusal>>) -> BooleanBuffer {
+    if faults.is_empty() {
+        return BooleanBuffer::new_set(rows);
+    }
+    (0..rows).map(|row| !faults.contains_key(&row)).collect()
 }
 
 /// The objects that hold a batch's rows; an object in a `_rest` column, as queries give it out, is joined to them.

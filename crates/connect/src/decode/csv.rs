@@ -317,7 +317,7 @@ mod tests {
     fn a_header_that_cannot_be_used_refuses_the_body() {
         for body in ["x,y\n1,2", "id,id\n1,2", "id,\n1,2", "\"id\n1", "\n\n"] {
             let plan = Plan::new(&stream(vec![Column::new("id", DataType::Int)]));
-            let result = super::super::decode(&plan, Format::Csv, body.as_bytes(), DecodeLimits::default());
+            let result = super::super::decode(&plan, Format::Csv, &body.into(), DecodeLimits::default());
             assert!(result.is_err() || body.trim().is_empty(), "{body:?}");
         }
     }

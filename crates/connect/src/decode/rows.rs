@@ -44,8 +44,8 @@ pub enum Origins {
     Arrow {
         /// The batches as they were sent.
         batches: Vec<RecordBatch>,
-        /// For each decoded row, its index over all batches.
-        rows: Vec<u32>,
+        /// For each decoded row, its index over all batches; `None` where all were decoded.
+        rows: Option<Vec<u32>>,
     },
 }
 
@@ -75,8 +75,12 @@ impl OriginReader<'_> {
                 (self.lines.place_of(self.body, start).0, String::from_utf8_lossy(text).into_owned())
             }
             Origins::Arrow { batches, rows } => {
-                let Some(&index) = rows.get(row) else { return (0, String::new()) };
-                (u64::from(index) + 1, super::arrow_ipc::row_text(batches, index as usize))
+                let index = match rows {
+                    Some(rows) => rows.get(row).map(|index| *index as usize),
+                    None => Some(row),
+                };
+                let Some(index) = index else { return (0, String::new()) };
+                (index as u64 + 1, super::arrow_ipc::row_text(batches, index))
             }
         }
     }

@@ -32,7 +32,8 @@ fn keeping_rest(mut columns: Vec<Column>) -> Stream {
 }
 
 pub(super) fn run(stream: &Stream, format: Format, body: impl AsRef<[u8]>) -> Decoded {
-    decode(&Plan::new(stream), format, body.as_ref(), DecodeLimits::default()).expect("the body is decoded")
+    decode(&Plan::new(stream), format, &Bytes::copy_from_slice(body.as_ref()), DecodeLimits::default())
+        .expect("the body is decoded")
 }
 
 fn json(columns: Vec<Column>, body: impl AsRef<[u8]>) -> Decoded {
@@ -240,7 +241,7 @@ fn a_row_over_the_limit_is_rejected_and_its_text_cut() {
     let long = "x".repeat(100_000);
     let body = format!("{{\"t\":\"{long}\"}}\n{{\"t\":\"a\"}}\n{{\"t\":\"{long}");
     let plan = Plan::new(&stream(vec![Column::new("t", DataType::Text)]));
-    let decoded = decode(&plan, Format::JsonLines, body.as_bytes(), limits).expect("the body is decoded");
+    let decoded = decode(&plan, Format::JsonLines, &Bytes::from(body), limits).expect("the body is decoded");
     assert_eq!(shown(&decoded, 0), ["a"]);
     assert_eq!(decoded.rejected[0].code, Code::TooLarge);
     assert!(decoded.rejected[0].text.len() < 66_000 && decoded.rejected[0].text.contains("100008 bytes in all"));
@@ -355,13 +356,13 @@ fn rows_that_would_take_far_more_memory_than_their_text_are_refused() {
     let columns: Vec<_> = (0..50).map(|i| Column::new(format!("c{i}"), DataType::Interval)).collect();
     let plan = Plan::new(&stream(columns));
     let limits = DecodeLimits { max_decoded_bytes: 1 << 20, ..DecodeLimits::default() };
-    let error = decode(&plan, Format::JsonLines, "{}\n".repeat(10_000).as_bytes(), limits).expect_err("too many");
+    let error = decode(&plan, Format::JsonLines, &"{}\n".repeat(10_000).into(), limits).expect_err("too many");
     assert!(matches!(error, Error::TooManyRows { .. }), "{error}");
     let row =
         DataType::Row((0..50).map(|i| RowField { name: format!("f{i}"), data_type: DataType::Interval }).collect());
     let plan = Plan::new(&stream(vec![Column::new("l", DataType::Array(Box::new(row)))]));
     let body = format!("{{\"l\":[{}{{}}]}}\n{{\"l\":[{{}}]}}", "{},".repeat(10_000));
-    let decoded = decode(&plan, Format::JsonLines, body.as_bytes(), limits).expect("the body is decoded");
+    let decoded = decode(&plan, Format::JsonLines, &Bytes::from(body), limits).expect("the body is decoded");
     assert_eq!((decoded.batch.num_rows(), decoded.rejected[0].code), (1, Code::TooLarge));
 }
 
@@ -412,7 +413,7 @@ fn rejected_rows_count_against_the_memory_of_the_request() {
         (Format::Json, format!("[{}1]", "0,".repeat(10_000))),
         (Format::Csv, format!("id\n{}", "x\n".repeat(10_000))),
     ] {
-        let error = decode(&plan, format, body.as_bytes(), limits).expect_err("too many");
+        let error = decode(&plan, format, &Bytes::copy_from_slice(body.as_bytes()), limits).expect_err("too many");
         assert!(matches!(error, Error::TooManyRows { .. }), "{error}");
     }
 }

@@ -65,7 +65,7 @@ impl Work {
 
     /// Decodes and admits. When the stream is altered in between, rows of the old definition may not be admitted: they
     /// are decoded once more, by the new one.
-    fn admitted(&mut self, format: Format, body: &[u8]) -> Result<(Decoded, Admitted), Problem> {
+    fn admitted(&mut self, format: Format, body: &Bytes) -> Result<(Decoded, Admitted), Problem> {
         loop {
             let decoded = decode::decode(&self.plan, format, body, self.limits)?;
             let rows = Rows { batch: decoded.batch.clone(), missing: decoded.missing.clone() };

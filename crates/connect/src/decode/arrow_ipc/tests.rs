@@ -26,7 +26,12 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 }
 
 fn run(columns: Vec<Column>, body: &[u8]) -> Result<Decoded, Error> {
-    decode_body(&Plan::new(&stream(columns)), Format::ArrowStream, body, DecodeLimits::default())
+    decode_body(
+        &Plan::new(&stream(columns)),
+        Format::ArrowStream,
+        &Bytes::copy_from_slice(body),
+        DecodeLimits::default(),
+    )
 }
 
 /// Kept values, and the rows and codes of those that are not.
@@ -133,7 +138,9 @@ fn unknown_columns_are_kept_in_rest() {
     let mut s = stream(vec![Column::new("id", DataType::Int), Column::new("_rest", DataType::Json)]);
     s.options.rest = true;
     let body = written(&[source], None);
-    let decoded = decode_body(&Plan::new(&s), Format::ArrowStream, &body, DecodeLimits::default()).expect("valid");
+    let decoded =
+        decode_body(&Plan::new(&s), Format::ArrowStream, &Bytes::copy_from_slice(&body), DecodeLimits::default())
+            .expect("valid");
     assert_eq!(shown(&decoded, 1), ["{\"k\":1,\"x\":\"q\\\"\"}", "{\"k\":2}", "∅"]);
     assert_eq!(decoded.unknown_fields, 0);
 }
@@ -181,7 +188,8 @@ fn buffers_that_unpack_beyond_the_limit_are_refused() {
     for compression in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
         let body = written(std::slice::from_ref(&zeros), Some(compression));
         assert!(body.len() < 1 << 18);
-        let error = decode_body(&plan, Format::ArrowStream, &body, limits).expect_err("a bomb");
+        let error =
+            decode_body(&plan, Format::ArrowStream, &Bytes::copy_from_slice(&body), limits).expect_err("a bomb");
         assert!(matches!(error, Error::DecompressedTooLarge { .. }), "{error}");
     }
 }
@@ -194,10 +202,13 @@ fn a_dictionary_that_expands_beyond_the_limit_is_refused() {
     let body = written(&[batch(vec![("t", Arc::new(dictionary))])], None);
     let limits = DecodeLimits { max_decoded_bytes: 1 << 20, ..DecodeLimits::default() };
     let plan = Plan::new(&stream(vec![Column::new("t", DataType::Text)]));
-    let error = decode_body(&plan, Format::ArrowStream, &body, limits).expect_err("a bomb");
+    let error = decode_body(&plan, Format::ArrowStream, &Bytes::copy_from_slice(&body), limits).expect_err("a bomb");
     assert!(matches!(error, Error::DecompressedTooLarge { .. }), "{error}");
     assert_eq!(
-        decode_body(&plan, Format::ArrowStream, &body, DecodeLimits::default()).expect("fits").batch.num_rows(),
+        decode_body(&plan, Format::ArrowStream, &Bytes::copy_from_slice(&body), DecodeLimits::default())
+            .expect("fits")
+            .batch
+            .num_rows(),
         1000
     );
 }
