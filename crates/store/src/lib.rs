@@ -50,6 +50,6 @@ pub use maintain::{MaintenanceReport, VacuumReport};
 pub use reshape::{Fill, Reshape, ReshapedFiles};
 pub use staged::StagedFile;
 pub use synced::{Synced, SyncedLocal};
-pub use table::{LakeSnapshot, LakeTable};
+pub use table::{LakeSnapshot, LakeTable, OffsetRange};
 pub use temperature::Cooled;
 pub use versions::Commit;

@@ -7,13 +7,14 @@ use arrow::datatypes::{DataType, Schema};
 use chrono::{DateTime, Datelike};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
-use millstream_catalog::INGEST_TIME_COLUMN;
+use millstream_catalog::{INGEST_TIME_COLUMN, OFFSET_COLUMN, PARTITION_COLUMN};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::ParquetMetaData;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::schema::same_in_lake;
+use crate::table::OffsetRange;
 
 /// Bounds of text and longer ones are cut by the writer to this many bytes.
 pub(crate) const TEXT_BOUND_BYTES: usize = 64;
@@ -70,6 +71,19 @@ impl FileStats {
     pub fn range(&self, column: &str) -> Option<(i64, i64)> {
         let c = self.columns.get(column)?;
         Some((c.min.as_ref()?.parse().ok()?, c.max.as_ref()?.parse().ok()?))
+    }
+
+    /// Where the rows are in their stream, if all of them are and in one partition.
+    pub fn offset_range(&self) -> Option<OffsetRange> {
+        let placed = |column: &str| self.columns.get(column).is_some_and(|c| c.nulls == Some(0));
+        let (least, most) = self.range(PARTITION_COLUMN)?;
+        let (first, last) = self.range(OFFSET_COLUMN)?;
+        let one = least == most && placed(PARTITION_COLUMN) && placed(OFFSET_COLUMN);
+        let range = || {
+            let end = u64::try_from(last).ok()? + 1;
+            Some(OffsetRange { partition: u32::try_from(least).ok()?, start: u64::try_from(first).ok()?, end })
+        };
+        one.then(range).flatten()
     }
 
     /// When the newest row was accepted, ms since 1970.

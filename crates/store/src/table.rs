@@ -124,6 +124,25 @@ impl LakeSnapshot {
     }
 }
 
+/// The rows of one data file: their partition, and offsets from `start` to before `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The partition that all of them are of.
+    pub partition: u32,
+    /// The least offset.
+    pub start: u64,
+    /// Behind the greatest offset.
+    pub end: u64,
+}
+
+impl LakeSnapshot {
+    /// The range of each file's rows, as the statistics say; `None` where a file has rows of several partitions, or some
+    /// without a place in the stream.
+    pub fn offset_ranges(&self) -> Option<Vec<OffsetRange>> {
+        self.state.files.values().map(|file| file.stats.offset_range()).collect()
+    }
+}
+
 /// What to do about a commit, now that the state is known.
 pub(crate) enum Step {
     /// Write these actions as the next version.

@@ -5,20 +5,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use datafusion::catalog::TableProvider;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, col, lit};
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::filter::FilterExecBuilder;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 use millstream_buffer::{Clock, LogBatch, LogReader};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{Durability, OFFSET_COLUMN, PARTITION_COLUMN, Positions, StreamId};
+use millstream_catalog::{Durability, PARTITION_COLUMN, Positions, StreamId};
 use millstream_store::StagedFile;
 use millstream_views::{WatermarkGauge, weighted};
 use parking_lot::Mutex;
@@ -28,8 +18,7 @@ use super::changes::Sources;
 use super::open::{OpenView, Progress, Status};
 use super::table_input::TableInput;
 use super::watermarks::Watermarks;
-use crate::engine::Shared;
-use crate::read::{BatchAdapter, ReadPoint, StreamTable};
+use crate::read::BatchAdapter;
 use crate::stream::OpenStream;
 use crate::{Error, Result};
 
@@ -256,67 +245,29 @@ fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
 }
 
 impl StreamInput {
-    /// Rows from the input's position on that only the lake has, about `limit` of them, and the position behind them:
-    /// the rows of each partition up to it, no others. `in_order` brings them by partition and offset. Batches go
-    /// through [`StreamInput::noted`]; the watermark is held until [`StreamInput::taken_to`].
-    pub(super) async fn history(
-        &mut self,
-        shared: &Arc<Shared>,
-        limit: u64,
-        in_order: bool,
-    ) -> Result<(SendableRecordBatchStream, Positions)> {
+    pub(super) fn stream(&self) -> &Arc<OpenStream> {
+        &self.stream
+    }
+
+    /// How far it has been read.
+    pub(super) fn position(&self) -> &Positions {
+        &self.position
+    }
+
+    /// The columns that go on.
+    pub(super) fn output(&self) -> SchemaRef {
+        self.adapter.output()
+    }
+
+    pub(super) fn has_watermark(&self) -> bool {
+        self.watermarks.is_some()
+    }
+
+    /// Keeps the watermark where it is until what is being read has been taken.
+    pub(super) fn hold_watermark(&mut self) {
         if let Some(watermarks) = &mut self.watermarks {
             watermarks.hold(true);
         }
-        let point = Arc::new(ReadPoint::default());
-        let snapshot = point.snapshot(shared, &self.stream).await?;
-        let end = self.within(snapshot.log.start(), limit);
-        let mut state = shared.context()?.state();
-        state.config_mut().set_extension(point);
-        let wrap = |e| Error::from_datafusion(e, "");
-        let table = StreamTable::new(Arc::clone(shared), Arc::clone(&self.stream), true).of_lake();
-        let (columns, width) = self.columns_of(&table)?;
-        let filter = between(&self.position, &end);
-        let plan = table.scan(&state, Some(&columns), std::slice::from_ref(&filter), None).await.map_err(wrap)?;
-        let schema = datafusion::common::DFSchema::try_from(plan.schema()).map_err(wrap)?;
-        let predicate = state.create_physical_expr(filter, &schema).map_err(wrap)?;
-        let filtered = FilterExecBuilder::new(predicate, plan).build().map_err(wrap)?;
-        let plan = if in_order { ordered(Arc::new(filtered))? } else { Arc::new(filtered) };
-        let plan = first_columns(plan, width)?;
-        let stream = execute_stream(plan, state.task_ctx()).map_err(wrap)?;
-        Ok((stream, end))
-    }
-
-    /// The position that `limit` rows lead to, from where the log no longer has them; not beyond `start`, where it has.
-    fn within(&self, start: &Positions, limit: u64) -> Positions {
-        let partitions = 0..start.0.len() as u32;
-        let behind = partitions.clone().filter(|&p| self.position.get(p) < start.get(p)).count() as u64;
-        let share = (limit / behind.max(1)).max(1);
-        let mut end = self.position.clone();
-        for partition in partitions.filter(|&p| self.position.get(p) < start.get(p)) {
-            end.set(partition, start.get(partition).min(self.position.get(partition) + share));
-        }
-        end
-    }
-
-    /// The table's columns that are read: those that go on, as many as is said, then partition and offset. Those that go
-    /// on are the input's, and the partition where its watermark is kept.
-    fn columns_of(&self, table: &StreamTable) -> Result<(Vec<usize>, usize)> {
-        let place = |name: &str| table.schema().index_of(name).map_err(|e| Error::from_datafusion(e.into(), ""));
-        let wanted = self.adapter.output();
-        let mut columns = wanted.fields().iter().map(|f| place(f.name())).collect::<Result<Vec<_>>>()?;
-        let partition = place(PARTITION_COLUMN)?;
-        if self.watermarks.is_some() && !columns.contains(&partition) {
-            columns.push(partition);
-        }
-        let width = columns.len();
-        for name in [PARTITION_COLUMN, OFFSET_COLUMN] {
-            let index = place(name)?;
-            if !columns.contains(&index) {
-                columns.push(index);
-            }
-        }
-        Ok((columns, width))
     }
 
     /// Says that everything before `position` has been taken.
@@ -382,39 +333,6 @@ impl StreamInput {
         }
         Ok(weighted(&rows, 1)?)
     }
-}
-
-/// Rows at or behind `start` and before `end`, in the partitions where there are such.
-fn between(start: &Positions, end: &Positions) -> Expr {
-    let partitions = end.0.iter().enumerate().filter(|(p, end)| start.get(*p as u32) < **end);
-    let per_partition = partitions.map(|(partition, end)| {
-        let from = start.get(partition as u32);
-        let offsets = col(OFFSET_COLUMN).gt_eq(lit(from as i64)).and(col(OFFSET_COLUMN).lt(lit(*end as i64)));
-        col(PARTITION_COLUMN).eq(lit(partition as i32)).and(offsets)
-    });
-    per_partition.reduce(Expr::or).unwrap_or_else(|| lit(false))
-}
-
-/// The rows by partition and offset.
-fn ordered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let by = [PARTITION_COLUMN, OFFSET_COLUMN].into_iter().map(|name| {
-        let column = PhysicalColumn::new_with_schema(name, &plan.schema())?;
-        Ok(PhysicalSortExpr::new_default(Arc::new(column)))
-    });
-    let by = by.collect::<datafusion::error::Result<Vec<_>>>().map_err(|e| Error::from_datafusion(e, ""))?;
-    let Some(order) = LexOrdering::new(by) else { return Ok(plan) };
-    Ok(Arc::new(SortExec::new(order, Arc::new(CoalescePartitionsExec::new(plan)))))
-}
-
-/// The first columns of a plan.
-fn first_columns(plan: Arc<dyn ExecutionPlan>, width: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = plan.schema();
-    let columns = schema.fields().iter().take(width).enumerate().map(|(i, field)| ProjectionExpr {
-        expr: Arc::new(PhysicalColumn::new(field.name(), i)),
-        alias: field.name().clone(),
-    });
-    let projected = ProjectionExec::try_new(columns.collect::<Vec<_>>(), plan);
-    Ok(Arc::new(projected.map_err(|e| Error::from_datafusion(e, ""))?))
 }
 
 impl ViewInput {

@@ -23,6 +23,7 @@ mod checkpoints;
 mod columns;
 mod failure;
 mod follow;
+mod history;
 mod inline;
 mod input;
 mod life;

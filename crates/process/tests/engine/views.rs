@@ -33,6 +33,27 @@ async fn a_view_over_history_in_lake_and_log_follows_new_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_is_the_same_however_the_files_lie() {
+    for partitions in [1, 3] {
+        let node = Node::start().await;
+        node.create_s(partitions).await;
+        for round in 0..4 {
+            node.write(round * 1000..(round + 1) * 1000).await;
+            node.tier().await;
+        }
+        node.write(4000..4010).await;
+        node.ask(&format!("CREATE MATERIALIZED VIEW by_files AS {BY_TENS}")).await.unwrap();
+        same(&node, "by_files", BY_TENS).await;
+        node.ask("OPTIMIZE s ZORDER BY (name)").await.unwrap();
+        node.write(4010..4020).await;
+        node.ask(&format!("CREATE MATERIALIZED VIEW filtered AS {BY_TENS}")).await.unwrap();
+        same(&node, "filtered", BY_TENS).await;
+        same(&node, "by_files", BY_TENS).await;
+        assert_eq!(node.number("SELECT sum(n) FROM filtered").await, 4020);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_view_is_there_again_after_a_restart() {
     let node = Node::start().await;
     node.create_s(1).await;
