@@ -23,10 +23,11 @@ test: need-cargo need-cc need-python ## every test
 	@cargo test --locked --workspace
 	@if [ -d tests/clients ]; then MILLSTREAM_BIN=$(abspath $(BIN)) $(VENV)/bin/python -m pytest -q -rs tests/clients; fi
 
-test-s3: need-cargo need-cc need-python ## the lake's and the engine's tests again, with the lake on an S3 server that they start
+test-s3: need-cargo need-cc need-python ## the lake's, the engine's and the SQL tests again, with the lake on an S3 server that they start
 	@scripts/test-env.sh $(VENV)
-	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream-store --test lake
-	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream-process --test engine
+	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream --package millstream-store --test lake
+	@MILLSTREAM_TEST_LAKE=s3 cargo test --locked --package millstream --package millstream-process --test engine --test slt
+	@cargo test --locked --package millstream --test crash s3
 
 lint: need-cargo need-cc ## formatting, clippy and rustdoc, warnings denied
 	@cargo fmt --all --check
@@ -47,8 +48,8 @@ tpch: need-cargo need-cc need-python ## TPC-H at scale 1 beside DuckDB, its answ
 	@cargo build --locked --release --package millstream --package millstream-bench --package millstream-nexmark
 	@python3 bench/run.py --only tpch $(ARGS)
 
-soak: need-cargo need-cc ## the crash tests without end, with another writer beside; stop them with Ctrl-C
-	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture
+soak: need-cargo need-cc ## the crash tests without end, with other writers beside; stop them with Ctrl-C
+	@MILLSTREAM_CRASH_ROUNDS=0 cargo test --locked --package millstream --test crash -- --nocapture --test-threads=4 --skip s3
 
 soak-views: need-cargo need-cc ## random queries over random changes without end; stops at a difference, or with Ctrl-C
 	@MILLSTREAM_CASES=0 cargo test --locked --package millstream --package millstream-views --test equality random -- --nocapture

@@ -5,6 +5,7 @@ Prints its address, and ends when its standard input does: whoever started it ne
     POST /_trouble?status=503&times=3   the next three requests are answered with 503
     GET  /_keys                         the access keys that requests were signed with, one a line
     GET  /_credentials                  keys, as a container's credentials endpoint gives them
+    GET  /latest/meta-data/iam/…        keys, as the metadata of an instance with a role give them
 """
 import json
 import logging
@@ -17,6 +18,8 @@ os.environ.setdefault("S3_UPLOAD_PART_MIN_SIZE", "1")  # tests write parts small
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
+
+ROLES = "/latest/meta-data/iam/security-credentials/"
 
 
 class Handler(MotoRequestHandler):
@@ -36,7 +39,7 @@ class Server:
 
     def __call__(self, environ, start_response):
         path = environ.get("PATH_INFO", "")
-        if path.startswith("/_"):
+        if path.startswith(("/_", "/latest/")):
             return self.control(path, environ, start_response)
         signature = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2]
         with self.lock:
@@ -55,10 +58,20 @@ class Server:
             elif path == "/_keys":
                 body = "\n".join(sorted(self.keys))
             elif path == "/_credentials":
-                body = json.dumps({"AccessKeyId": "from-container", "SecretAccessKey": "secret", "Token": "token",
-                                   "Expiration": "2100-01-01T00:00:00Z"})
+                body = credentials("from-container")
+            elif path == "/latest/api/token":
+                body = "token"
+            elif path == ROLES:
+                body = "role"
+            elif path == ROLES + "role" and environ.get("HTTP_X_AWS_EC2_METADATA_TOKEN") == "token":
+                body = credentials("from-instance")
         start_response("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")])
         return [body.encode()]
+
+
+def credentials(key):
+    return json.dumps({"AccessKeyId": key, "SecretAccessKey": "secret", "Token": "token",
+                       "Expiration": "2100-01-01T00:00:00Z"})
 
 
 def refuse(status, environ, start_response):

@@ -11,10 +11,15 @@
 //! ```
 //!
 //! `restart` stops the engine and opens it again on the same data. A line that starts with `#` is a comment.
-//! With `MILLSTREAM_SLT=update` the answers are written into the files instead of being compared.
+//! With `MILLSTREAM_SLT=update` the answers are written into the files instead of being compared; with
+//! `MILLSTREAM_TEST_LAKE=s3` each lake is a bucket on the tests' S3 server.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its own preparation fails")]
 
+#[path = "../../../tests/servers/mod.rs"]
+mod servers;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +80,7 @@ fn difference(expected: &str, found: &str) -> String {
 struct Run {
     data: tempfile::TempDir,
     samples: PathBuf,
+    lake: LakePlace,
     engine: Engine,
     session: Session,
     surprises: Vec<String>,
@@ -86,9 +92,10 @@ impl Run {
         let copies = data.path().join("files");
         copy_folder(samples, &copies);
         let samples = copies.canonicalize().unwrap();
-        let engine = open(data.path(), &samples).await;
+        let lake = LakePlace::fresh(data.path());
+        let engine = open(data.path(), &samples, &lake).await;
         let session = engine.session();
-        Self { data, samples, engine, session, surprises: Vec::new() }
+        Self { data, samples, lake, engine, session, surprises: Vec::new() }
     }
 
     /// The file with its answers replaced by those found, and the records that failed or did not against their word.
@@ -134,7 +141,7 @@ impl Run {
             ["ingest", stream] => self.ingest(stream, &body).await,
             ["restart"] => {
                 self.engine.shutdown().await;
-                self.engine = open(self.data.path(), &self.samples).await;
+                self.engine = open(self.data.path(), &self.samples, &self.lake).await;
                 self.session = self.engine.session();
                 return None;
             }
@@ -236,12 +243,27 @@ fn shown_rows(batch: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-async fn open(data: &Path, samples: &Path) -> Engine {
-    let lake = data.join("lake");
-    std::fs::create_dir_all(&lake).unwrap();
-    let lake = lake.canonicalize().unwrap();
-    let (store_url, store) =
-        millstream_store::store_from_url(&format!("file://{}", lake.display()), &Default::default()).unwrap();
+/// Where an engine's lake lies, and what its store is told.
+struct LakePlace {
+    url: String,
+    options: BTreeMap<String, String>,
+}
+
+impl LakePlace {
+    /// A place that nobody else uses.
+    fn fresh(data: &Path) -> Self {
+        if std::env::var("MILLSTREAM_TEST_LAKE").is_ok_and(|kind| kind == "s3") {
+            let server = servers::S3Server::shared("SQL on S3").expect("`make test-s3` sets Python up");
+            return Self { url: format!("s3://{}/lake", server.new_bucket()), options: server.options() };
+        }
+        let lake = data.join("lake");
+        std::fs::create_dir_all(&lake).unwrap();
+        Self { url: format!("file://{}", lake.canonicalize().unwrap().display()), options: BTreeMap::new() }
+    }
+}
+
+async fn open(data: &Path, samples: &Path, lake: &LakePlace) -> Engine {
+    let (store_url, store) = millstream_store::store_from_url(&lake.url, &lake.options).unwrap();
     let catalog = SqliteCatalog::open(data.join("catalog.sqlite")).await.unwrap();
     Engine::open(EngineOptions {
         data_dir: data.to_owned(),

@@ -28,6 +28,7 @@ mod places;
 mod provider;
 mod reshape;
 mod schema;
+mod small_files;
 mod staged;
 mod state;
 mod stats;

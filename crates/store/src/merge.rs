@@ -18,6 +18,7 @@ use millstream_catalog::{OFFSET_COLUMN, PARTITION_COLUMN};
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::history::History;
+use crate::provider::FOOTER_BYTES;
 use crate::state::FileEntry;
 use crate::write::{SORTED_TAG, has_tag};
 
@@ -79,7 +80,8 @@ pub(crate) fn merge_plan(
         MergeOrder::Concatenated => vec![FileGroup::new(files)],
         MergeOrder::Interleaved => files.into_iter().map(|f| FileGroup::new(vec![f])).collect(),
     };
-    let config = FileScanConfigBuilder::new(url.clone(), Arc::new(ParquetSource::new(file_schema.clone())))
+    let source = ParquetSource::new(file_schema.clone()).with_metadata_size_hint(FOOTER_BYTES);
+    let config = FileScanConfigBuilder::new(url.clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_preserve_order(true)
         .build();

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::TableType;
-use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
@@ -27,7 +27,7 @@ use object_store::path::Path;
 use parquet::arrow::RowNumber;
 
 use crate::Error;
-use crate::provider::{LakeProvider, balance};
+use crate::provider::{LakeProvider, balance, parquet_source};
 use crate::table::{Inner, LakeSnapshot, LakeTable};
 use crate::write::location;
 
@@ -133,9 +133,7 @@ impl TableProvider for NumberedProvider {
         let named = output.fields().iter().filter(|f| f.name() != OFFSET_COLUMN).map(|f| f.name().as_str());
         let wanted: Vec<usize> =
             named.chain([FILE, PLACE]).map(|name| Ok(there.index_of(name)?)).collect::<Result<_>>()?;
-        let mut options = state.default_table_options().parquet;
-        options.global = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(schema).with_table_parquet_options(options);
+        let source = parquet_source(&self.table, state, schema);
         let config = FileScanConfigBuilder::new(self.table.engine_url.clone(), Arc::new(source))
             .with_file_groups(balance(files, state.config().target_partitions()))
             .with_projection_indices(Some(wanted))?

@@ -18,7 +18,9 @@ use datafusion::common::{Column, ColumnStatistics, Result, ScalarValue, Statisti
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::utils::conjunction;
@@ -33,10 +35,14 @@ use crate::action::Protocol;
 use crate::foreign::ForeignProvider;
 use crate::layout::{file_schema, partition_fields, partition_value};
 use crate::schema::reader_schema;
+use crate::small_files::SmallFilesWhole;
 use crate::staged::StagedFile;
 use crate::state::{FileEntry, TableState};
 use crate::table::{Inner, LakeSnapshot};
 use crate::write::{OWN_TAG, has_tag};
+
+/// How much of a file's end is fetched to find its footer: in a request of its own, more than most footers have.
+pub(crate) const FOOTER_BYTES: usize = 64 << 10;
 
 /// A provider over one snapshot of a table whose files are plain Parquet.
 #[derive(Debug)]
@@ -302,15 +308,7 @@ impl TableProvider for LakeProvider {
         } else {
             Statistics::try_merge_iter(files.iter().filter_map(|f| f.statistics.as_deref()), self.scan.table_schema())?
         };
-        let reader = CachedParquetFileReaderFactory::new(
-            self.table.history.store.clone(),
-            env.cache_manager.get_file_metadata_cache(),
-        );
-        let mut options = state.default_table_options().parquet;
-        options.global = state.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(self.scan.clone())
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(reader));
+        let source = parquet_source(&self.table, state, self.scan.clone());
         self.tell(&pruned, source.metrics());
         let config = FileScanConfigBuilder::new(self.table.engine_url.clone(), Arc::new(source))
             .with_file_groups(balance(files, state.config().target_partitions()))
@@ -320,6 +318,21 @@ impl TableProvider for LakeProvider {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// How files of a table are read: each footer once, while the engine's cache keeps it, and with few requests.
+pub(crate) fn parquet_source(table: &Inner, state: &dyn Session, schema: TableSchema) -> ParquetSource {
+    let (store, footers) = (table.history.store.clone(), state.runtime_env().cache_manager.get_file_metadata_cache());
+    let reader: Arc<dyn ParquetFileReaderFactory> = match table.url.scheme() {
+        "file" => Arc::new(CachedParquetFileReaderFactory::new(store, footers)),
+        _ => Arc::new(SmallFilesWhole::new(store, footers)),
+    };
+    let mut options = state.default_table_options().parquet;
+    options.global = state.config_options().execution.parquet.clone();
+    ParquetSource::new(schema)
+        .with_table_parquet_options(options)
+        .with_parquet_file_reader_factory(reader)
+        .with_metadata_size_hint(FOOTER_BYTES)
 }
 
 /// How many files there were, how many of them in folders that can hold what is asked for, and how many are left.

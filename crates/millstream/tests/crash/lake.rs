@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -27,20 +27,11 @@ impl LakeRows {
 
 /// The newest version's rows; fails when a partition's offsets have a gap or a double. No table is no rows.
 pub async fn read(table: &Path) -> LakeRows {
-    if !table.join("_delta_log").exists() {
-        return LakeRows::default();
-    }
-    let url = url::Url::from_directory_path(table).expect("the path is absolute");
-    let delta = deltalake_core::open_table(url).await.expect("a Delta reader opens the table");
     let mut found: BTreeMap<i64, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
     let mut files = 0;
-    for uri in delta.get_file_uris().expect("the snapshot is loaded") {
+    for (path, batches) in self::files(table).await {
         files += 1;
-        let path = uri.strip_prefix("file://").unwrap_or(&uri);
-        let file = File::open(path).unwrap_or_else(|e| panic!("the Delta log names {path}: {e}"));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build());
-        for batch in reader.unwrap_or_else(|e| panic!("{path} is not Parquet: {e}")) {
-            let batch = batch.unwrap_or_else(|e| panic!("{path} is damaged: {e}"));
+        for batch in batches {
             let column = |name: &str| {
                 let column = batch.column_by_name(name).unwrap_or_else(|| panic!("{path} has no {name}"));
                 cast(column, &DataType::Int64).expect("it is an integer")
@@ -60,4 +51,22 @@ pub async fn read(table: &Path) -> LakeRows {
         (partition, rows.into_values().collect())
     });
     LakeRows { partitions: partitions.collect(), files }
+}
+
+/// The newest version's files, with their names. No table is no files.
+pub async fn files(table: &Path) -> Vec<(String, Vec<RecordBatch>)> {
+    if !table.join("_delta_log").exists() {
+        return Vec::new();
+    }
+    let url = url::Url::from_directory_path(table).expect("the path is absolute");
+    let delta = deltalake_core::open_table(url).await.expect("a Delta reader opens the table");
+    let batches_of = |uri: String| {
+        let path = uri.strip_prefix("file://").unwrap_or(&uri).to_owned();
+        let file = File::open(&path).unwrap_or_else(|e| panic!("the Delta log names {path}: {e}"));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build());
+        let batches = reader.unwrap_or_else(|e| panic!("{path} is not Parquet: {e}"));
+        let batches = batches.map(|batch| batch.unwrap_or_else(|e| panic!("{path} is damaged: {e}"))).collect();
+        (path, batches)
+    };
+    delta.get_file_uris().expect("the snapshot is loaded").map(batches_of).collect()
 }

@@ -1,18 +1,22 @@
 //! Kills the real binary at random moments and checks what it promised: acknowledged is durable, exactly once, one
 //! name for the whole history.
 //!
-//! In `two_writers.rs` another program writes the same Delta table meanwhile.
+//! In `two_writers.rs` another program writes the same Delta table meanwhile, in `locations.rs` another node does.
 //!
 //! `MILLSTREAM_CRASH_ROUNDS` sets the number of kills (0: without end), `MILLSTREAM_CRASH_SEED` repeats a run's choices.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run tells what it does and what the node said")]
 
+#[path = "../../../../tests/servers/mod.rs"]
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod derived;
 mod disk_full;
 mod lake;
+mod locations;
 mod observers;
+mod place;
 mod tables;
 mod two_writers;
 mod verify;
@@ -26,7 +30,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use support::{Client, Node, RESTLESS, Setup, block_on};
+use place::Place;
+use support::{Client, Node, Setup, block_on};
 use writer::{Writer, WriterKind};
 
 /// The stream that the writers share.
@@ -39,16 +44,27 @@ const THOROUGH_EVERY: u64 = 10;
 
 #[test]
 fn no_acknowledged_row_is_lost_doubled_or_reordered_by_kill_9() {
-    let rounds = number_from_env("MILLSTREAM_CRASH_ROUNDS").unwrap_or(50);
-    let seed = number_from_env("MILLSTREAM_CRASH_SEED").unwrap_or_else(|| rand::rng().random::<u32>().into());
-    println!("MILLSTREAM_CRASH_SEED={seed} repeats this run's choices");
     let dir = tempfile::tempdir().expect("a folder");
-    let lake_dir = dir.path().join("lake");
-    let setup = Setup::new(dir.path(), RESTLESS).with("MILLSTREAM_STORE_URL", format!("file://{}", lake_dir.display()));
-    block_on(run(setup, rounds, seed, &lake_dir));
+    run(Place::Folder(dir.path().to_owned()), dir.path(), 50);
 }
 
-async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Path) {
+#[test]
+fn no_acknowledged_row_is_lost_doubled_or_reordered_by_kill_9_while_the_lake_is_on_s3() {
+    let test = "no_acknowledged_row_is_lost_doubled_or_reordered_by_kill_9_while_the_lake_is_on_s3";
+    let Some(place) = Place::bucket(test) else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    run(place, dir.path(), 5);
+}
+
+/// So many rounds, unless `MILLSTREAM_CRASH_ROUNDS` says how many.
+fn run(place: Place, dir: &std::path::Path, rounds: u64) {
+    let rounds = number_from_env("MILLSTREAM_CRASH_ROUNDS").unwrap_or(rounds);
+    let seed = number_from_env("MILLSTREAM_CRASH_SEED").unwrap_or_else(|| rand::rng().random::<u32>().into());
+    println!("MILLSTREAM_CRASH_SEED={seed} repeats this run's choices");
+    block_on(kill_again_and_again(&place, place.setup(dir, "lake"), rounds, seed));
+}
+
+async fn kill_again_and_again(place: &Place, mut setup: Setup, rounds: u64, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut writers: Vec<Writer> = (0..KEYED_WRITERS).map(|id| Writer::new(id, WriterKind::Keyed, seed)).collect();
     writers.push(Writer::new(KEYED_WRITERS, WriterKind::Unkeyed, seed));
@@ -71,16 +87,17 @@ async fn run(mut setup: Setup, rounds: u64, seed: u64, lake_dir: &std::path::Pat
         ddl.check(&client).await;
         verify::check_latest_retries(&client, &writers).await;
         // Most rounds are short, to die while starting up; some live to see files merged.
-        let longest = if random.random_bool(0.2) { 2500 } else { 700 };
+        let (most, some) = place.lives_ms();
+        let longest = if random.random_bool(0.2) { some } else { most };
         let run_for = Duration::from_millis(random.random_range(20..longest));
         println!("round {round}: {facts}, started in {:?}, killed after {run_for:?}", node.started_in);
         setup = disturb(node, &mut writers, (&mut ddl, &mut table), run_for).await;
         if round % THOROUGH_EVERY == THOROUGH_EVERY - 1 {
-            thorough(&setup, &mut writers, lake_dir).await;
+            thorough(&setup, &mut writers, place).await;
         }
         round += 1;
     }
-    thorough(&setup, &mut writers, lake_dir).await;
+    thorough(&setup, &mut writers, place).await;
 }
 
 fn number_from_env(name: &str) -> Option<u64> {
@@ -143,8 +160,8 @@ async fn disturb(
 }
 
 /// Reads the lake by its Delta log while nothing runs, then compares row by row with what SQL says after a restart.
-async fn thorough(setup: &Setup, writers: &mut [Writer], lake_dir: &std::path::Path) {
-    let lake = lake::read(&lake_dir.join("public").join(STREAM)).await;
+async fn thorough(setup: &Setup, writers: &mut [Writer], place: &Place) {
+    let lake = lake::read(&place.table(&format!("lake/public/{STREAM}")).await.path).await;
     let node = Node::start(setup.clone()).await;
     let client = node.client();
     verify::check(&client, writers).await;

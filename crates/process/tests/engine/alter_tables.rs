@@ -6,19 +6,9 @@ use std::time::Duration;
 use millstream_catalog::ObjectName;
 use millstream_catalog::fault::{Code, Fault};
 use millstream_process::{FaultPoint, Outcome};
-use millstream_store::fault_store::{Failure, FaultStore};
-use tempfile::TempDir;
+use millstream_store::fault_store::Failure;
 
-use crate::harness::Node;
-
-async fn node_on_faulty_store() -> (Node, FaultStore) {
-    let dir = Arc::new(TempDir::new().unwrap());
-    let url = format!("file://{}/lake", dir.path().display());
-    let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
-    let faults = FaultStore::new(store);
-    let node = Node::start_on(dir, url, Arc::new(faults.clone())).await;
-    (node, faults)
-}
+use crate::harness::{Node, steps_apart};
 
 /// A table with rows in the lake, in the log, in both and gone again.
 async fn fill(node: &Node, table: &str) {
@@ -72,7 +62,7 @@ const CHANGES: [&str; 8] = [
 
 /// For k = 1, 2, …: fail the k-th operation of the object store through each change.
 async fn every_step(failure: Failure) {
-    let (mut node, faults) = node_on_faulty_store().await;
+    let (mut node, faults) = Node::on_faulty_store().await;
     for (n, change) in CHANGES.iter().enumerate() {
         let mut k = 1;
         loop {
@@ -113,7 +103,7 @@ async fn every_step(failure: Failure) {
                 done.unwrap();
                 break;
             }
-            k += 1;
+            k += steps_apart();
         }
         assert!(k > 1 || n >= 6, "only {k} operations were tried of {change}");
     }
@@ -262,17 +252,8 @@ async fn names_and_folders_are_free_again_when_tables_change_places() {
     let error = node.ask("CREATE STREAM b (id int)").await.unwrap_err();
     assert_eq!(error.to_string(), "stream b would lie in the folder of table c, which was called so");
     node.ask("DROP TABLE c, old").await.unwrap();
-    let left = std::fs::read_dir(node.dir.path().join("lake/public")).unwrap().flatten();
-    let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| name != "x").collect();
-    assert!(left.iter().all(|folder| is_empty(&node, folder)), "{left:?}");
-}
-
-fn is_empty(node: &Node, folder: &std::ffi::OsStr) -> bool {
-    fn files(path: &std::path::Path) -> usize {
-        let entries = std::fs::read_dir(path).unwrap().flatten();
-        entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
-    }
-    files(&node.dir.path().join("lake/public").join(folder)) == 0
+    let left = node.files_under("lake/public", "").await;
+    assert_eq!(left, node.files_under("lake/public/x", "").await, "files of others are left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

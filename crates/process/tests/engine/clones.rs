@@ -1,14 +1,13 @@
 //! Clones of tables: their own from the first row, whatever becomes of the source, whatever fails while they are made.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use millstream_catalog::ObjectName;
 use millstream_catalog::fault::{Code, Fault};
 use millstream_store::fault_store::Failure;
 
-use crate::harness::Node;
-use crate::tables::{content, node_on_faulty_store};
+use crate::harness::{Node, steps_apart};
+use crate::tables::content;
 
 const ORDERS: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT DEFAULT 5 CHECK (v > -100), \
                       day DATE GENERATED ALWAYS AS (DATE '2020-01-01' + CAST(id AS int)) STORED) ORDER BY (v)";
@@ -21,18 +20,6 @@ async fn source(node: &Node) -> BTreeMap<i64, i64> {
     node.ask("DELETE FROM t WHERE id % 5 = 0").await.unwrap();
     node.ask("INSERT INTO t VALUES (100, 1)").await.unwrap();
     (1..=20).filter(|id| id % 5 != 0).map(|id| (id, id)).chain([(100, 1)]).collect()
-}
-
-/// The data files under a folder.
-fn files_under(folder: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let is_data = path.extension().is_some_and(|e| e == "parquet");
-            if path.is_dir() { files_under(&path) } else { usize::from(is_data) }
-        })
-        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +59,7 @@ async fn a_clone_is_a_table_of_its_own() {
     let numbers = "SELECT count(*) FROM (SELECT _offset FROM dev GROUP BY _offset HAVING count(*) > 1) AS twice";
     assert_eq!(node.number(numbers).await, 0, "no row's number is given twice");
     node.ask("DROP TABLE dev CASCADE").await.unwrap();
-    assert_eq!(files_under(&node.dir.path().join("lake")), 0);
+    assert_eq!(node.files_under("lake", ".parquet").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +112,7 @@ async fn a_clone_of_a_time_is_what_the_table_was_then() {
 
 /// For k = 1, 2, …: fail the k-th operation of the object store while a clone is made.
 async fn every_step(failure: Failure) {
-    let (mut node, faults) = node_on_faulty_store().await;
+    let (mut node, faults) = Node::on_faulty_store().await;
     let rows = source(&node).await;
     node.engine.tier(&ObjectName::public("t").unwrap()).await.unwrap();
     let mut k = 1;
@@ -153,13 +140,13 @@ async fn every_step(failure: Failure) {
         if made.is_ok() {
             node.ask("DROP TABLE dev").await.unwrap();
         }
-        k += 1;
+        k += steps_apart();
     }
     assert!(k > 5, "only {k} operations were tried");
     node.ask("DROP TABLE t").await.unwrap();
     assert_eq!(content(&node, "dev").await, rows);
     node.ask("DROP TABLE dev").await.unwrap();
-    assert_eq!(files_under(&node.dir.path().join("lake")), 0, "nothing is left");
+    assert_eq!(node.files_under("lake", ".parquet").await, 0, "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
-//! Files in the stores of other clouds: written, found by pattern, read, loaded once.
+//! Files and tables in the stores of other clouds: files are written, found by pattern, read, loaded once; tables are made,
+//! changed, and written to by two engines.
 
 use millstream_catalog::fault::{Code, Fault};
 
-use crate::cloud_server::{Cloud, CloudServer};
+use crate::external::{life, lose_nothing};
 use crate::harness::Node;
+use crate::servers::{Cloud, CloudServer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_on_azure_are_written_found_and_loaded() {
@@ -40,4 +42,22 @@ async fn files(cloud: Cloud, test: &str) {
         assert_eq!(error.code(), code, "{file}: {error}");
         assert!(error.to_string().contains(part), "{file}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_at_a_location_on_azure_is_read_and_changed() {
+    tables(Cloud::Azure, "a_table_at_a_location_on_azure_is_read_and_changed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_at_a_location_on_google_cloud_is_read_and_changed() {
+    tables(Cloud::Google, "a_table_at_a_location_on_google_cloud_is_read_and_changed").await;
+}
+
+async fn tables(cloud: Cloud, test: &str) {
+    let Some(server) = CloudServer::shared(cloud, test) else { return };
+    let node = || Node::with_store_options(server.options());
+    life(node().await, &server.new_place()).await;
+    let (one, other) = tokio::join!(node(), node());
+    lose_nothing(one, other, &server.new_place(), 5).await;
 }

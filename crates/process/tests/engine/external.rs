@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use millstream_catalog::fault::{Code, Fault};
 use millstream_store::fault_store::Failure;
 
-use crate::harness::Node;
-use crate::tables::{content, node_on_faulty_store};
+use crate::harness::{Node, steps_apart};
+use crate::tables::content;
 
 async fn ok(node: &Node, sql: &str) {
     node.ask(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
@@ -15,7 +15,14 @@ async fn ok(node: &Node, sql: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_others_is_read_and_changed_under_a_name() {
     let node = Node::start().await;
-    ok(&node, "CREATE TABLE t (id BIGINT NOT NULL, v BIGINT, day DATE) PARTITIONED BY (day) LOCATION 'shared/t'").await;
+    let place = node.beside("shared/t");
+    life(node, &place).await;
+}
+
+/// A table at a place, from its first row to another name.
+pub(crate) async fn life(node: Node, place: &str) {
+    let columns = "id BIGINT NOT NULL, v BIGINT, day DATE";
+    ok(&node, &format!("CREATE TABLE t ({columns}) PARTITIONED BY (day) LOCATION '{place}'")).await;
     ok(&node, "INSERT INTO t SELECT i, i, DATE '2026-01-01' + CAST(i % 3 AS int) FROM generate_series(1, 30) AS g(i)")
         .await;
     let mut rows: BTreeMap<i64, i64> = (1..=30).map(|i| (i, i)).collect();
@@ -42,25 +49,29 @@ async fn a_table_of_others_is_read_and_changed_under_a_name() {
     let node = node.restart().await;
     assert_eq!(content(&node, "t").await, rows);
     ok(&node, "DROP TABLE t").await;
-    ok(&node, "CREATE TABLE u LOCATION 'shared/t'").await;
+    ok(&node, &format!("CREATE TABLE u LOCATION '{place}'")).await;
     assert_eq!(content(&node, "u").await, rows);
     ok(&node, "CREATE TABLE kept AS SELECT * FROM u").await;
     assert_eq!(content(&node, "kept").await, rows);
 }
 
-/// Two engines, each with inserts and changes of its own rows, and some of all rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_on_one_table_lose_nothing() {
-    const ROUNDS: i64 = 15;
     let one = Node::start().await;
-    ok(&one, "CREATE TABLE t (id BIGINT, v BIGINT) LOCATION 'shared/t'").await;
     let other = Node::with_files_under(one.dir.path()).await;
-    ok(&other, "CREATE TABLE theirs LOCATION 'shared/t'").await;
+    let place = one.beside("shared/t");
+    lose_nothing(one, other, &place, 15).await;
+}
+
+/// Two engines, each with inserts and changes of its own rows.
+pub(crate) async fn lose_nothing(one: Node, other: Node, place: &str, rounds: i64) {
+    ok(&one, &format!("CREATE TABLE t (id BIGINT, v BIGINT) LOCATION '{place}'")).await;
+    ok(&other, &format!("CREATE TABLE theirs LOCATION '{place}'")).await;
     let work = |node: &Node, table: &'static str, first: i64| {
         let engine = node.engine.clone();
         async move {
             let mut added = 0;
-            for round in 0..ROUNDS {
+            for round in 0..rounds {
                 let id = first + round;
                 // A clash says so and changes nothing; it is tried again.
                 for sql in [
@@ -83,7 +94,7 @@ async fn two_engines_on_one_table_lose_nothing() {
     let (a, b) = tokio::join!(work(&one, "t", 1000), work(&other, "theirs", 5000));
     let sum = "SELECT sum(v) FROM t";
     assert_eq!(one.number(sum).await, a + b);
-    assert_eq!(other.number("SELECT count(DISTINCT id) FROM theirs").await, 2 * ROUNDS);
+    assert_eq!(other.number("SELECT count(DISTINCT id) FROM theirs").await, 2 * rounds);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,8 +125,9 @@ type Effect = fn(&mut BTreeMap<i64, i64>);
 
 /// For k = 1, 2, …: fail the k-th operation of the object store through a statement.
 async fn every_step(failure: Failure) {
-    let (mut node, faults) = node_on_faulty_store().await;
-    ok(&node, "CREATE TABLE t (id BIGINT, v BIGINT) LOCATION 'shared/t'").await;
+    let (mut node, faults) = Node::on_faulty_store().await;
+    let place = node.beside("shared/t");
+    ok(&node, &format!("CREATE TABLE t (id BIGINT, v BIGINT) LOCATION '{place}'")).await;
     ok(&node, "INSERT INTO t SELECT i, i FROM generate_series(1, 20) AS g(i)").await;
     let mut rows: BTreeMap<i64, i64> = (1..=20).map(|i| (i, i)).collect();
     let statements: [(&str, Effect); 3] = [
@@ -162,7 +174,7 @@ async fn every_step(failure: Failure) {
                 done.unwrap();
                 break;
             }
-            k += 1;
+            k += steps_apart();
         }
         assert!(k > 3, "only {k} operations were tried");
     }

@@ -15,20 +15,27 @@ use millstream_process::{
 };
 use millstream_store::fault_store::FaultStore;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use tempfile::TempDir;
 
-use crate::server::S3Server;
+use crate::servers::S3Server;
 
 /// The place and the store of a fresh node's lake.
 fn lake(dir: &TempDir) -> (url::Url, Arc<dyn ObjectStore>) {
-    let (url, options) = match on_s3() {
-        true => {
-            let server = S3Server::shared("the engine on S3").expect("`make test-s3` sets Python up");
-            (format!("s3://{}/lake", server.new_bucket()), server.options())
-        }
-        false => (format!("file://{}/lake", dir.path().display()), Default::default()),
+    let url = match on_s3() {
+        true => format!("s3://{}/lake", s3().new_bucket()),
+        false => format!("file://{}/lake", dir.path().display()),
     };
-    millstream_store::store_from_url(&url, &options).unwrap()
+    millstream_store::store_from_url(&url, &store_options()).unwrap()
+}
+
+fn s3() -> &'static S3Server {
+    S3Server::shared("the engine on S3").expect("`make test-s3` sets Python up")
+}
+
+/// What stores are told of where they are.
+fn store_options() -> BTreeMap<String, String> {
+    if on_s3() { s3().options() } else { BTreeMap::new() }
 }
 
 /// Whether lakes lie on S3.
@@ -78,7 +85,8 @@ impl Node {
     pub async fn with_files_under(folder: &std::path::Path) -> Node {
         let Node { engine, dir, clock, options } = Node::start().await;
         engine.shutdown().await;
-        Self::open(dir, clock, EngineOptions { files: FileAccess::under(folder), ..options }).await
+        let files = FileAccess { root: folder.to_owned(), ..options.files.clone() };
+        Self::open(dir, clock, EngineOptions { files, ..options }).await
     }
 
     /// A fresh node that reads files by `http://` from there.
@@ -119,7 +127,7 @@ impl Node {
             tier_age: Duration::from_secs(86_400),
             maintenance_interval: Duration::from_secs(86_400),
             vacuum_retention: Duration::ZERO,
-            files: FileAccess::under(dir.path()),
+            files: FileAccess { store_options: store_options(), ..FileAccess::under(dir.path()) },
         };
         Self::open(dir, clock, options).await
     }
@@ -127,6 +135,19 @@ impl Node {
     async fn open(dir: Arc<TempDir>, clock: ManualClock, options: EngineOptions) -> Node {
         let engine = Engine::open(options.clone()).await.unwrap();
         Node { engine, dir, clock, options }
+    }
+
+    /// A place beside the lake, in the same store.
+    pub fn beside(&self, name: &str) -> String {
+        self.options.store_url.join("..").and_then(|url| url.join(name)).unwrap().into()
+    }
+
+    /// How many files whose names end so lie in the lake's store under a folder: `lake`, or one beside it.
+    pub async fn files_under(&self, folder: &str, end: &str) -> usize {
+        let url = url::Url::parse(&self.beside(folder)).unwrap();
+        let folder = Path::from_url_path(url.path()).unwrap();
+        let files: Vec<_> = self.options.store.list(Some(&folder)).try_collect().await.unwrap();
+        files.iter().filter(|file| file.location.as_ref().ends_with(end)).count()
     }
 
     /// The same folder, opened again after an orderly stop.

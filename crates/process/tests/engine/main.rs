@@ -6,8 +6,6 @@ mod alter_tables;
 mod avro;
 mod care;
 mod clones;
-#[path = "../../../../tests/clouds/server.rs"]
-mod cloud_server;
 mod clouds;
 mod copies;
 mod derived;
@@ -22,8 +20,8 @@ mod memory;
 mod point_reads;
 mod queries;
 mod reads;
-#[path = "../../../../tests/s3/server.rs"]
-mod server;
+#[path = "../../../../tests/servers/mod.rs"]
+mod servers;
 mod sessions;
 mod streams;
 mod table_views;

@@ -46,8 +46,7 @@ async fn temporary_tables_are_seen_by_their_session_alone() {
     assert!(ask(&two, "SELECT v FROM t").await.unwrap().contains("| 2 |"));
     let left = node.engine.health();
     assert!(left.problems.is_empty(), "{left:?}");
-    let lake = node.dir.path().join("lake");
-    assert!(!lake.join("pg_temp_1").exists() && !lake.join("pg_temp_2").exists());
+    assert_eq!(node.files_under("lake/pg_temp_1", "").await + node.files_under("lake/pg_temp_2", "").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

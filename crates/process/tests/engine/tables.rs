@@ -1,22 +1,11 @@
 //! Tables through SQL: every statement under every failure of the object store, versions, and going back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use millstream_catalog::ObjectName;
-use millstream_store::fault_store::{Failure, FaultStore};
-use tempfile::TempDir;
+use millstream_store::fault_store::Failure;
 
 use crate::harness::{Node, steps_apart};
-
-pub(crate) async fn node_on_faulty_store() -> (Node, FaultStore) {
-    let dir = Arc::new(TempDir::new().unwrap());
-    let url = format!("file://{}/lake", dir.path().display());
-    let (url, store) = millstream_store::store_from_url(&url, &Default::default()).unwrap();
-    let faults = FaultStore::new(store);
-    let node = Node::start_on(dir, url, Arc::new(faults.clone())).await;
-    (node, faults)
-}
 
 /// The table's rows: id and value.
 pub(crate) async fn content(node: &Node, table: &str) -> BTreeMap<i64, i64> {

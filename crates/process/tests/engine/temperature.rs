@@ -1,7 +1,6 @@
 //! Rows age: old files go to the cold place under every failure of the store, expired rows go, one name for all.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use millstream_catalog::ObjectName;
 use millstream_catalog::fault::{Code, Fault};
@@ -13,21 +12,11 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Options by which files go to a folder beside the lake after a day.
 fn moving(node: &Node) -> String {
-    format!("warm = '1 day', cold = 'file://{}/cold'", node.dir.path().display())
+    format!("warm = '1 day', cold = '{}'", node.beside("cold"))
 }
 
-/// The Parquet files under a folder.
-fn files_under(folder: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let count = |path: &Path| match path.is_dir() {
-        true => files_under(path),
-        false => usize::from(path.extension().is_some_and(|e| e == "parquet")),
-    };
-    entries.map(|entry| count(&entry.unwrap().path())).sum()
-}
-
-fn cold_files(node: &Node) -> usize {
-    files_under(&node.dir.path().join("cold"))
+async fn cold_files(node: &Node) -> usize {
+    node.files_under("cold", ".parquet").await
 }
 
 /// The rows of `t`: id and value.
@@ -154,11 +143,11 @@ async fn a_table_over_two_places_has_one_name_and_its_files_are_pruned() {
     node.ask(&format!("ALTER TABLE t SET ({})", moving(&node))).await.unwrap();
     let moved = node.ask("OPTIMIZE t TEMPERATURE").await.unwrap();
     assert!(moved.contains("| t    | 1           |"), "{moved}");
-    assert_eq!(cold_files(&node), 1);
+    assert_eq!(cold_files(&node).await, 1);
     assert_eq!(content(&node).await, BTreeMap::from([(1, 1), (2, 2), (11, 11), (12, 12)]));
     let young = node.ask("EXPLAIN SELECT v FROM t WHERE id > 10").await.unwrap();
     let old = node.ask("EXPLAIN SELECT v FROM t WHERE id < 10").await.unwrap();
-    assert!(!young.contains("/cold/") && old.contains("/cold/"), "{young}\n{old}");
+    assert!(!young.contains("cold/") && old.contains("cold/"), "{young}\n{old}");
     let record =
         "SELECT count(*) FROM system.maintenance WHERE kind = 'temperature' AND files_cooled = 1 AND bytes_cooled > 0";
     assert_eq!(node.number(record).await, 1);
@@ -178,9 +167,9 @@ async fn a_table_over_two_places_has_one_name_and_its_files_are_pruned() {
     // Merges say by the machine's clock when files went out.
     node.clock.advance_ms(3650 * DAY_MS);
     node.ask("VACUUM t").await.unwrap();
-    assert_eq!(cold_files(&node) as i64, cold);
+    assert_eq!(cold_files(&node).await as i64, cold);
     node.ask("DROP TABLE t").await.unwrap();
-    assert_eq!(cold_files(&node), 0);
+    assert_eq!(cold_files(&node).await, 0);
 }
 
 async fn content_of(node: &Node, table: &str) -> i64 {
@@ -238,9 +227,9 @@ async fn a_stream_s_old_files_move_and_then_expire() {
     assert_eq!(node.number("SELECT min(id) FROM s").await, 20);
     node.ask("VACUUM s").await.unwrap();
     let cold = node.number("SELECT cold_files FROM system.streams WHERE name = 's'").await;
-    assert_eq!((cold, cold_files(&node)), (2, 2));
+    assert_eq!((cold, cold_files(&node).await), (2, 2));
     node.ask("DROP STREAM s").await.unwrap();
-    assert_eq!(cold_files(&node), 0);
+    assert_eq!(cold_files(&node).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

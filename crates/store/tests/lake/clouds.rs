@@ -5,9 +5,9 @@ use millstream_store::{Lake, store_from_url};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
-use crate::cloud_server::{Cloud, CloudServer};
 use crate::durable::whole_life;
 use crate::fixture::*;
+use crate::servers::{Cloud, CloudServer};
 
 fn lake_at(server: &CloudServer, place: &str) -> Lake {
     let (url, store) = store_from_url(place, &server.options()).unwrap();

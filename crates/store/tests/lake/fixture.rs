@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 use url::Url;
 use uuid::Uuid;
 
-use crate::server::S3Server;
+use crate::servers::S3Server;
 
 pub const ID: StreamId = StreamId(Uuid::from_u128(7));
 

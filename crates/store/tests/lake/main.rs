@@ -6,8 +6,6 @@ mod appends;
 mod care;
 mod changes;
 mod clones;
-#[path = "../../../../tests/clouds/server.rs"]
-mod cloud_server;
 mod clouds;
 mod column_types;
 mod durable;
@@ -18,8 +16,8 @@ mod fixture;
 mod layout;
 mod reading;
 mod s3;
-#[path = "../../../../tests/s3/server.rs"]
-mod server;
+#[path = "../../../../tests/servers/mod.rs"]
+mod servers;
 mod staging;
 mod temperature;
 mod versions;

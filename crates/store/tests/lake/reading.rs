@@ -4,6 +4,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use millstream_store::LakeTable;
+use millstream_store::fault_store::FaultStore;
 use std::sync::Arc;
 
 use crate::fixture::*;
@@ -90,4 +91,19 @@ async fn footers_are_read_once_for_many_queries() {
     assert_eq!(entries.len(), 4);
     run().await;
     assert!(cache.list_entries().values().all(|e| e.hits > 0), "the second query takes them from the cache");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_is_fetched_in_one_request() {
+    let store = FaultStore::new(fresh_store());
+    let table = lake_on(Arc::new(store.clone())).open(&name(), ID, schema()).await.unwrap();
+    append_to(&table, &at([100])).await;
+    let session = session(&table, &table.snapshot());
+    session.sql("SET datafusion.execution.parquet.pushdown_filters = true").await.unwrap();
+    for _ in 0..3 {
+        store.set_outage(false);
+        let found = session.sql("SELECT text, _offset FROM t WHERE id % 2 = 0").await.unwrap().collect().await.unwrap();
+        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 50);
+        assert_eq!(store.operations(), 1);
+    }
 }

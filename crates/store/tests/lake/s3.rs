@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_catalog::Positions;
@@ -12,7 +11,7 @@ use millstream_store::{Error, Lake, LakeOptions, LakeTable, store_from_url};
 
 use crate::durable::whole_life;
 use crate::fixture::*;
-use crate::server::{KEY, S3Server, python};
+use crate::servers::{KEY, S3Server, python};
 
 /// A lake as one process has it.
 fn lake_at(server: &S3Server, bucket: &str) -> Lake {
@@ -153,12 +152,26 @@ async fn keys_come_from_a_containers_credentials_when_none_are_given() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "let me in").unwrap();
+    let credentials = format!("{}/_credentials", server.endpoint);
+    let token = token.display().to_string();
+    let given =
+        [("aws_container_credentials_full_uri", credentials), ("aws_container_authorization_token_file", token)];
+    assert_signs_with("from-container", server, given).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_from_the_instances_role_when_nothing_is_given() {
+    let Some(server) = S3Server::shared("keys_come_from_the_instances_role_when_nothing_is_given") else { return };
+    assert_signs_with("from-instance", server, [("aws_metadata_endpoint", server.endpoint.clone())]).await;
+}
+
+/// A lake that is given no keys, and this instead, signs its requests with that key.
+async fn assert_signs_with<const N: usize>(key: &str, server: &S3Server, given: [(&str, String); N]) {
     let mut options: BTreeMap<_, _> = server.options();
     options.retain(|name, _| !name.contains("access_key"));
-    options.insert("aws_container_credentials_full_uri".into(), format!("{}/_credentials", server.endpoint));
-    options.insert("aws_container_authorization_token_file".into(), token.display().to_string());
+    options.extend(given.map(|(name, value)| (name.to_owned(), value)));
     let (url, store) = store_from_url(&format!("s3://{}/lake", server.new_bucket()), &options).unwrap();
-    let table = Lake::new(url, Arc::clone(&store)).open(&name(), ID, schema()).await.unwrap();
+    let table = Lake::new(url, store).open(&name(), ID, schema()).await.unwrap();
     append_to(&table, &at([5])).await;
-    assert!(server.keys().contains(&"from-container".to_owned()), "{:?}", server.keys());
+    assert!(server.keys().contains(&key.to_owned()), "{:?}", server.keys());
 }

@@ -1,14 +1,13 @@
-//! Owns an S3 server for tests: `server.py` on a free loopback port, from the Python environment that
-//! `scripts/test-env.sh` makes. It ends with the test binary, however that ends.
-#![allow(dead_code, clippy::print_stdout, reason = "each test binary uses its own part, and tells what it skips")]
+//! Owns an S3 for tests: `tests/s3/server.py` on a free loopback port.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Server, environment};
 
 /// The access key and the secret that tests send; any are good.
 pub const KEY: &str = "test";
@@ -16,14 +15,13 @@ pub const KEY: &str = "test";
 /// A running server; stopped when dropped.
 #[derive(Debug)]
 pub struct S3Server {
-    child: Child,
+    _server: Server,
     /// `http://127.0.0.1:port`.
     pub endpoint: String,
 }
 
 impl S3Server {
     /// The server that the tests of this binary share, or `None`, said loudly, where there is no Python environment.
-    /// It sees the end of its standard input when this process is gone.
     pub fn shared(test: &str) -> Option<&'static S3Server> {
         static SHARED: OnceLock<Option<S3Server>> = OnceLock::new();
         SHARED.get_or_init(|| python().map(|_| S3Server::start(0))).as_ref().or_else(|| {
@@ -35,18 +33,8 @@ impl S3Server {
     /// A server on this port; 0 takes a free one.
     pub fn start(port: u16) -> S3Server {
         let python = python().expect("shared() found one");
-        let mut child = Command::new(python)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/s3/server.py"))
-            .arg(port.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python starts");
-        let mut endpoint = String::new();
-        let output = child.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut endpoint).expect("the server says its address");
-        assert!(endpoint.starts_with("http://"), "the S3 server did not start");
-        S3Server { child, endpoint: endpoint.trim().to_owned() }
+        let server = Server::start(&python, "s3/server.py", port.to_string().as_ref());
+        S3Server { endpoint: server.address.clone(), _server: server }
     }
 
     /// Makes a bucket that nobody else uses.
@@ -103,16 +91,9 @@ impl S3Server {
     }
 }
 
-impl Drop for S3Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The Python that has the clients of `tests/clients/requirements.txt`.
 pub fn python() -> Option<PathBuf> {
     let given = std::env::var_os("MILLSTREAM_TEST_PYTHON").map(PathBuf::from);
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv/bin/python");
+    let made = environment().join("bin/python");
     given.or_else(|| made.exists().then_some(made))
 }

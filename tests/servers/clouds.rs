@@ -1,13 +1,11 @@
-//! Owns stores of other clouds for tests: `azure.py` with azurite, and `google.py`, on free loopback ports. They end with
-//! the test binary, however that ends.
-#![allow(dead_code, clippy::print_stdout, reason = "each test binary uses its own part, and tells what it skips")]
+//! Owns stores of other clouds for tests: `tests/clouds/azure.py` with azurite, and `google.py`, on free loopback ports.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Server, environment};
 
 /// Which cloud's store it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +17,8 @@ pub enum Cloud {
 /// A running server; stopped when dropped.
 #[derive(Debug)]
 pub struct CloudServer {
-    child: Child,
+    server: Server,
     cloud: Cloud,
-    address: String,
 }
 
 impl CloudServer {
@@ -40,18 +37,8 @@ impl CloudServer {
     }
 
     fn start(cloud: Cloud, program: &Path) -> CloudServer {
-        let script = if cloud == Cloud::Azure { "azure.py" } else { "google.py" };
-        let mut child = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clouds").join(script))
-            .arg(program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 starts");
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut address).expect("it can be read");
-        assert!(address.starts_with("http://"), "the server of {cloud:?} did not start");
-        CloudServer { child, cloud, address: address.trim().to_owned() }
+        let script = if cloud == Cloud::Azure { "clouds/azure.py" } else { "clouds/google.py" };
+        CloudServer { server: Server::start(Path::new("python3"), script, program.as_os_str()), cloud }
     }
 
     /// A place that nobody else uses, as a URL.
@@ -67,13 +54,13 @@ impl CloudServer {
         // A service account that asks nobody for a token.
         let account = format!(
             r#"{{"gcs_base_url": "{}", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}}"#,
-            self.address
+            self.server.address
         );
         let options: &[(&str, &str)] = match self.cloud {
             Cloud::Azure => &[
                 ("azure_storage_account_name", "devstoreaccount1"),
                 ("azure_storage_account_key", KEY),
-                ("azure_storage_endpoint", &self.address),
+                ("azure_storage_endpoint", &self.server.address),
             ],
             Cloud::Google => &[("google_service_account_key", &account)],
         };
@@ -81,16 +68,9 @@ impl CloudServer {
     }
 }
 
-impl Drop for CloudServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The program of that name: beside the tests' Python, or on the PATH.
 fn program(name: &str) -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv");
+    let venv = environment();
     let made = [venv.join("bin"), venv.join("node/node_modules/.bin")];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = made.into_iter().chain(std::env::split_paths(&path));
