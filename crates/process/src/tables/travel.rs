@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, NaiveDateTime};
 use millstream_catalog::Positions;
 use millstream_catalog::fault::Code;
 use millstream_store::LakeSnapshot;
@@ -26,26 +27,30 @@ pub(crate) enum AsOf {
     Time(i64),
 }
 
-/// Stands between a table's name and the point in its history, in names that only the planner sees.
+/// Stands between a table's name and the point in its history, in names that the planner sees, and messages.
 const MARK: &str = " as of ";
+const VERSION: &str = "version ";
+const TIME: &str = "%Y-%m-%d %H:%M:%S%.f";
 
 impl AsOf {
     /// The name that stands for the table at that point.
     pub(crate) fn name_for(self, table: &str) -> String {
         match self {
-            AsOf::Version(version) => format!("{table}{MARK}v{version}"),
-            AsOf::Time(us) => format!("{table}{MARK}t{us}"),
+            AsOf::Version(version) => format!("{table}{MARK}{VERSION}{version}"),
+            AsOf::Time(us) => match DateTime::from_timestamp_micros(us) {
+                Some(time) => format!("{table}{MARK}{}", time.naive_utc().format(TIME)),
+                None => format!("{table}{MARK}{us} µs"),
+            },
         }
     }
 
     /// The table and the point that such a name stands for.
     pub(crate) fn of_name(name: &str) -> Option<(&str, AsOf)> {
         let (table, point) = name.rsplit_once(MARK)?;
-        let number = |text: &str| text.parse::<i64>().ok();
-        let point = match point.split_at_checked(1)? {
-            ("v", version) => AsOf::Version(number(version)?),
-            ("t", us) => AsOf::Time(number(us)?),
-            _ => return None,
+        let point = match (point.strip_prefix(VERSION), point.strip_suffix(" µs")) {
+            (Some(version), _) => AsOf::Version(version.parse().ok()?),
+            (None, Some(us)) => AsOf::Time(us.parse().ok()?),
+            (None, None) => AsOf::Time(NaiveDateTime::parse_from_str(point, TIME).ok()?.and_utc().timestamp_micros()),
         };
         Some((table, point))
     }
@@ -135,10 +140,11 @@ mod tests {
 
     #[test]
     fn a_name_says_the_table_and_the_point() {
-        for point in [AsOf::Version(12), AsOf::Time(-5)] {
+        assert_eq!(AsOf::Time(1_767_225_600_500_000).name_for("o"), "o as of 2026-01-01 00:00:00.500");
+        for point in [AsOf::Version(12), AsOf::Time(-5), AsOf::Time(1_767_225_600_000_000), AsOf::Time(i64::MAX)] {
             assert_eq!(AsOf::of_name(&point.name_for("orders")), Some(("orders", point)));
         }
         assert_eq!(AsOf::of_name("orders"), None);
-        assert_eq!(AsOf::of_name("orders as of x1"), None);
+        assert_eq!(AsOf::of_name("orders as of old"), None);
     }
 }

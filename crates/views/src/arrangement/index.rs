@@ -45,10 +45,13 @@ pub(super) fn prints<'k>(rows: impl Iterator<Item = &'k [u8]>, exact: bool) -> V
 
 fn padded(row: &[u8]) -> [u32; 3] {
     debug_assert!(row.len() <= EXACT, "the key said that it is short");
-    let mut bytes = [0; EXACT];
-    bytes[..row.len()].copy_from_slice(row);
-    let (words, _) = bytes.as_chunks::<4>();
-    [0, 1, 2].map(|n| u32::from_le_bytes(words[n]))
+    // Put together in registers: what is written byte by byte can't be read as words at once.
+    let bytes = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+    let (low, high) = match row.split_first_chunk() {
+        Some((first, rest)) => (u64::from_le_bytes(*first), bytes(rest) as u32),
+        None => (bytes(row), 0),
+    };
+    [low as u32, (low >> 32) as u32, high]
 }
 
 fn hashed(row: &[u8], chance: &Chance) -> [u32; 3] {
