@@ -164,9 +164,19 @@ impl Stranger {
     }
 }
 
+/// Opens the table. A folder that is listed while commits come may show one and not the one before it, which the kernel
+/// refuses as a gap: it is listed again.
 async fn open(table: &Path) -> DeltaTable {
     let url = url::Url::from_directory_path(table).expect("the path is absolute");
-    deltalake_core::open_table(url).await.expect("a Delta writer opens the table")
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match deltalake_core::open_table(url.clone()).await {
+            Ok(table) => return table,
+            Err(error) if tries < 10 && error.to_string().contains("found gap") => {}
+            Err(error) => panic!("a Delta writer opens the table: {error}"),
+        }
+    }
 }
 
 /// Commits one row. Both write the log without asking each other, so a commit that others overtook is tried again.
