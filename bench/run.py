@@ -18,13 +18,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import measure  # noqa: E402
+from measure_memory import larger_than_memory  # noqa: E402
 from measure_nexmark import nexmark  # noqa: E402
 from measure_tables import clickbench, copy, inserts, merge, tpch, upserts  # noqa: E402
 from measure_views import aggregation, flat_cost, point_reads, three_views, view_freshness  # noqa: E402
 from report import Report, machine  # noqa: E402
 
 VIEWS = (aggregation, three_views, view_freshness, point_reads, flat_cost, nexmark)
-TABLES = (tpch, clickbench, copy, inserts, merge, upserts)
+TABLES = (tpch, clickbench, copy, inserts, merge, upserts, larger_than_memory)
 MEASUREMENTS = measure.MEASUREMENTS | {f.__name__.replace("_", "-"): f for f in VIEWS + TABLES}
 BINARIES = ("millstream", "millstream-bench", "millstream-nexmark")
 

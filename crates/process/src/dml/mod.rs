@@ -4,11 +4,13 @@
 //! `conflict.rs`); what the query gives says which rows go and which come (`row_change.rs`). Values become their
 //! columns' types as PostgreSQL assigns them (`assign.rs`). Rows that an INSERT spells out need no query (`values.rs`).
 //! RETURNING is a query over what came of it (`returning.rs`). All is planned when the statement is prepared; to run it
-//! (`run.rs`) is to take the table's turn, run the query, and hand what it says to the table as one change.
+//! (`run.rs`) is to take the table's turn, run the query, and hand what it says to the table as one change (`work.rs`;
+//! `beside.rs` for rows that may meet others by their keys).
 
 mod assign;
 mod assignments;
 mod ast;
+mod beside;
 mod conflict;
 mod insert;
 mod literal;

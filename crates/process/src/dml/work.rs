@@ -1,10 +1,10 @@
 //! Owns the work of a change that needs queries: the table's turn, what the queries give, and the change that is made.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, ParamValues, ScalarValue};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::memory_pool::MemoryPool;
@@ -18,20 +18,20 @@ use millstream_catalog::fault::{Code, Fault};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::conflict::{Conflict, Keys, chosen, refuse_repeats};
+use super::beside::{admitted, kept_of_repeats};
+use super::conflict::{Conflict, Keys};
 use super::insert::Source;
 use super::returning::Returning;
 use super::row_change::{RowChange, Shown, Step, Stepper};
 use super::run::inserted;
-use super::supplied::{MET_COLUMN, SuppliedRows};
+use super::supplied::SuppliedRows;
 use super::target::Target;
 use super::{PlannedChange, What};
 use crate::engine::Shared;
 use crate::jobs::Measure;
 use crate::queries::QueryGuard;
 use crate::read::ReadPoint;
-use crate::sql::{cancelled, given_back, sparing, stopping_with};
-use crate::stream::Definition;
+use crate::sql::{SPARING_TRIES, cancelled, given_back, shared_out, sparing, stopping_with};
 use crate::tables::{self, Applied, Change, Turn, Upsert};
 use crate::{Error, Result, Rows, StreamHandle};
 
@@ -53,16 +53,16 @@ const STOPPED: u8 = 2;
 
 /// A change with everything it needs to run.
 pub(super) struct Work {
-    shared: Arc<Shared>,
-    change: Arc<PlannedChange>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) change: Arc<PlannedChange>,
     text: String,
     params: Vec<ScalarValue>,
     pub(super) guard: QueryGuard,
     measure: Arc<Measure>,
     phase: AtomicU8,
     end: CancellationToken,
-    /// Whether joins spill: they did not fit into memory before.
-    spills: AtomicBool,
+    /// How often it did not fit into memory: then it goes on on the disk.
+    failed: AtomicUsize,
     /// The memory of the first try.
     pool: Mutex<Option<Weak<dyn MemoryPool>>>,
 }
@@ -88,7 +88,7 @@ impl Work {
             measure,
             phase: AtomicU8::new(COMPUTING),
             end,
-            spills: AtomicBool::new(false),
+            failed: AtomicUsize::new(0),
             pool: Mutex::default(),
         })
     }
@@ -107,20 +107,28 @@ impl Work {
         }
     }
 
-    /// Does it; when its joins do not fit into memory, again with such as spill.
+    /// Does it; when it does not fit into memory, again on the disk.
     pub(super) async fn go(self: Arc<Self>) -> Result<Done> {
-        match self.go_once().await {
-            Err(error) if error.code() == Code::OutOfMemory && self.phase.load(Ordering::Acquire) == COMPUTING => {
-                tracing::info!(%error, "a change did not fit into memory, it is run again on the disk");
-                self.spills.store(true, Ordering::Release);
-                let pool = self.pool.lock().take();
-                if let Some(pool) = pool {
-                    given_back(pool).await;
+        for tries in 1..=SPARING_TRIES {
+            let error = match self.go_once().await {
+                Err(error) if error.code() == Code::OutOfMemory && self.phase.load(Ordering::Acquire) == COMPUTING => {
+                    error
                 }
-                self.go_once().await
+                done => return done,
+            };
+            tracing::info!(%error, "a change did not fit into memory, it is run again on the disk");
+            self.failed.store(tries, Ordering::Release);
+            let pool = self.pool.lock().take();
+            if let Some(pool) = pool {
+                given_back(pool).await;
             }
-            done => done,
         }
+        self.go_once().await
+    }
+
+    /// The number of the try on the disk; `None` at first.
+    fn sparing_try(&self) -> Option<usize> {
+        self.failed.load(Ordering::Acquire).checked_sub(1)
     }
 
     async fn go_once(&self) -> Result<Done> {
@@ -178,7 +186,12 @@ impl Work {
     }
 
     /// Hands the steps to the table as one change.
-    async fn apply(&self, turn: Turn, queries: &Queries<'_>, steps: BoxStream<'_, Result<Step>>) -> Result<Done> {
+    pub(super) async fn apply(
+        &self,
+        turn: Turn,
+        queries: &Queries<'_>,
+        steps: BoxStream<'_, Result<Step>>,
+    ) -> Result<Done> {
         let keeps = self.keeps();
         let shown: Mutex<Vec<Shown>> = Mutex::default();
         let rows = AtomicU64::new(0);
@@ -232,7 +245,11 @@ impl Work {
     }
 
     /// The rows of an INSERT.
-    async fn source<'a>(&'a self, queries: &Queries<'a>, source: &'a Source) -> Result<BoxStream<'a, Result<Rows>>> {
+    pub(super) async fn source<'a>(
+        &'a self,
+        queries: &Queries<'a>,
+        source: &'a Source,
+    ) -> Result<BoxStream<'a, Result<Rows>>> {
         let target = &self.change.target;
         match source {
             Source::Values(values) => {
@@ -255,56 +272,8 @@ impl Work {
         }
     }
 
-    /// Adds rows whose key is not there, and does with the others what ON CONFLICT says.
-    async fn insert_beside(&self, mut turn: Turn, source: &Source, conflict: &Conflict) -> Result<Done> {
-        let target = &self.change.target;
-        let queries = self.queries(Some(&turn))?;
-        let mut rows = self.source(&queries, source).await?;
-        let mut keys = Keys::new(target)?;
-        let mut steps = Vec::new();
-        while let Some(rows) = rows.try_next().await? {
-            let rows = admitted(&self.shared, target, &target.open.definition(), rows)?;
-            let rows = kept_of_repeats(target, conflict, &mut keys, rows)?;
-            let met = Int64Array::from(turn.rows_with_keys(&rows).await?);
-            let new: BooleanArray = (0..met.len()).map(|row| Some(met.is_null(row))).collect();
-            let come = chosen(&rows, &new)?;
-            if come.num_rows() > 0 {
-                steps.push(self.come(come));
-            }
-            if let (Conflict::Update(update), true) = (conflict, new.true_count() < new.len()) {
-                let change = &update.change;
-                let mut stepper = Stepper::new(target, change, turn.needs_old_content());
-                let met_rows = self.met(&rows, &met, &new)?;
-                let mut changed = queries.rows(&within(&change.plan, &met)?, vec![met_rows]).await?;
-                while let Some(batch) = changed.try_next().await? {
-                    steps.extend(stepper.steps(&batch)?);
-                }
-            }
-        }
-        let steps = stream::iter(steps.into_iter().map(Ok)).boxed();
-        self.apply(turn, &queries, steps).await
-    }
-
-    fn come(&self, batch: RecordBatch) -> Step {
-        let rows = batch.num_rows() as u64;
-        let missing = vec![None; batch.num_columns()];
-        let shown = Shown { old: None, action: "INSERT", others: vec![] };
-        Step { change: Change { gone: None, come: Some(Rows { batch, missing }) }, shown, rows }
-    }
-
-    /// Rows that meet one that is there, with its number.
-    fn met(&self, rows: &RecordBatch, met: &Int64Array, new: &BooleanArray) -> Result<RecordBatch> {
-        let wrap = |e: arrow::error::ArrowError| Error::from_datafusion(e.into(), &self.text);
-        let own = self.change.target.schema.fields().iter().cloned();
-        let number = Arc::new(Field::new(MET_COLUMN, met.data_type().clone(), true));
-        let schema = Arc::new(Schema::new(own.chain(std::iter::once(number)).collect::<Vec<_>>()));
-        let columns = rows.columns().iter().cloned().chain(std::iter::once(Arc::new(met.clone()) as _));
-        let rows = RecordBatch::try_new(schema, columns.collect()).map_err(wrap)?;
-        chosen(&rows, &arrow::compute::not(new).map_err(wrap)?)
-    }
-
     /// What queries of this statement run in: all of them see the same.
-    fn queries(&self, turn: Option<&Turn>) -> Result<Queries<'_>> {
+    pub(super) fn queries(&self, turn: Option<&Turn>) -> Result<Queries<'_>> {
         let mut state = self.shared.context()?.state();
         state.mark_start_execution();
         let point = match turn.and_then(|turn| Some((turn.table().id(), turn.base()?))) {
@@ -312,8 +281,8 @@ impl Work {
             None => ReadPoint::default(),
         };
         state.config_mut().set_extension(Arc::new(point));
-        if self.spills.load(Ordering::Acquire) {
-            state = sparing(&state, true);
+        if let Some(tries) = self.sparing_try() {
+            state = sparing(&state, true, tries);
         }
         let base = state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
@@ -324,7 +293,7 @@ impl Work {
 }
 
 /// Runs the queries of a statement.
-struct Queries<'a> {
+pub(super) struct Queries<'a> {
     work: &'a Work,
     state: SessionState,
     runtime: Arc<RuntimeEnv>,
@@ -332,7 +301,11 @@ struct Queries<'a> {
 
 impl<'a> Queries<'a> {
     /// The rows of a query, with these rows supplied. They fail once the statement has been stopped.
-    async fn rows(&self, plan: &LogicalPlan, supplied: Vec<RecordBatch>) -> Result<BoxStream<'a, Result<RecordBatch>>> {
+    pub(super) async fn rows(
+        &self,
+        plan: &LogicalPlan,
+        supplied: Vec<RecordBatch>,
+    ) -> Result<BoxStream<'a, Result<RecordBatch>>> {
         let work = self.work;
         let wrap = move |e| Error::from_datafusion(e, &work.text);
         let mut plan = plan.clone();
@@ -340,10 +313,20 @@ impl<'a> Queries<'a> {
             plan = plan.with_param_values(ParamValues::from(work.params.clone())).map_err(wrap)?;
         }
         let mut state = self.state.clone();
+        // Rows are supplied as many as fit into memory: all others go by them.
+        let alone = supplied.is_empty();
+        if !alone && has_one_join(&plan) {
+            state.config_mut().options_mut().optimizer.prefer_hash_join = true;
+        }
         state.config_mut().set_extension(Arc::new(SuppliedRows(supplied)));
         let plan = state.create_physical_plan(&plan).await.map_err(wrap)?;
         let plan = stopping_with(plan, &work.end).map_err(wrap)?;
-        let context = TaskContext::from(&state).with_runtime(Arc::clone(&self.runtime));
+        let mut runtime = Arc::clone(&self.runtime);
+        if alone && work.sparing_try().is_some() {
+            let memory_pool = shared_out(&runtime.memory_pool, &plan).map_err(wrap)?;
+            runtime = Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&runtime) });
+        }
+        let context = TaskContext::from(&state).with_runtime(runtime);
         let rows: SendableRecordBatchStream = execute_stream(plan, Arc::new(context)).map_err(wrap)?;
         let rows = rows.map_err(wrap).take_until(work.end.cancelled());
         // A result that was cut short is none.
@@ -352,15 +335,13 @@ impl<'a> Queries<'a> {
     }
 }
 
-/// The query of rows that are met, over the files that may have them alone.
-fn within(plan: &LogicalPlan, met: &Int64Array) -> Result<LogicalPlan> {
-    let wrap = |e| Error::from_datafusion(e, "");
-    let (Some(first), Some(last)) = (arrow::compute::min(met), arrow::compute::max(met)) else {
-        return Ok(plan.clone());
-    };
-    let number = Expr::Column(Column::from(plan.schema().qualified_field(0)));
-    let filter = number.between(lit(first), lit(last));
-    LogicalPlanBuilder::from(plan.clone()).filter(filter).and_then(LogicalPlanBuilder::build).map_err(wrap)
+fn has_one_join(plan: &LogicalPlan) -> bool {
+    let mut joins = 0;
+    let counted = plan.apply_with_subqueries(|node| {
+        joins += usize::from(matches!(node, LogicalPlan::Join(_) | LogicalPlan::Subquery(_)));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    counted.is_ok() && joins == 1
 }
 
 /// The query of rows that go, of whose content nobody needs more than their key: no more is read.
@@ -398,25 +379,6 @@ pub(super) async fn upsert_rows(
     let rows = admitted(shared, target, &definition, rows)?;
     let rows = kept_of_repeats(target, conflict, &mut Keys::new(target)?, rows)?;
     tables::upsert(shared, &target.open, Upsert { rows, met, definition }).await
-}
-
-/// The rows with their defaults, so that they have their keys.
-fn admitted(shared: &Shared, target: &Target, definition: &Definition, rows: Rows) -> Result<RecordBatch> {
-    let given = rows.batch.clone();
-    let admitted = definition.admission.admit(rows, shared.options.clock.now_us())?;
-    match admitted.rejected.first() {
-        None => Ok(admitted.batch),
-        Some(row) => Err(tables::refused_row(&target.stream, &given, row, 0)),
-    }
-}
-
-/// Of rows with one key, the first may come, or none where one would take the other's place.
-fn kept_of_repeats(target: &Target, conflict: &Conflict, keys: &mut Keys, rows: RecordBatch) -> Result<RecordBatch> {
-    let first = keys.first(&rows)?;
-    match conflict {
-        Conflict::Nothing => chosen(&rows, &first),
-        Conflict::Update(_) => refuse_repeats(target, &first).map(|()| rows),
-    }
 }
 
 /// Rows come into a table or a stream.

@@ -52,6 +52,9 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_str("datafusion.sql_parser.dialect", "postgres")
         .set_usize("datafusion.execution.sort_spill_reservation_bytes", merge_bytes(options.query_memory_bytes))
+        // Rows on their way from several tasks to one may lie in several files that are written at once, of which the
+        // reader waits for the first, and its writer for the reader. A file with one batch is never waited for.
+        .set_usize("datafusion.execution.max_spill_file_size_bytes", 1)
         .set_str("datafusion.execution.time_zone", "UTC");
     let catalogs = Arc::new(Catalogs {
         database: Arc::new(Database { shared: Arc::downgrade(shared), hidden: false, added: Arc::default() }),

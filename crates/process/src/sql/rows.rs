@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::column_names::ColumnNames;
-use super::spilling::{given_back, has_hash_join, sparing};
+use super::shares::shared_out;
+use super::spilling::{SPARING_TRIES, given_back, has_hash_join, sparing};
 use super::stopping::stopping_with;
 use super::{Prepared, QueryWorkers};
 use crate::files::{CopyIn, CopyOptions};
@@ -164,21 +165,26 @@ impl Query {
 
     async fn produce(&self, output: &mpsc::Sender<Result<RecordBatch>>, end: &CancellationToken) -> Result<()> {
         let mut again = None;
-        match (self.produce_by(&self.state, output, end, &mut again).await, again) {
-            (Err(error), Some((joins, pool))) if error.code() == Code::OutOfMemory => {
-                tracing::info!(%error, "a query did not fit into memory, it is run again on the disk");
-                given_back(pool).await;
-                let mut again = None;
-                self.produce_by(&sparing(&self.state, joins), output, end, &mut again).await
-            }
-            (done, _) => done,
+        let mut done = self.produce_by(&self.state, false, output, end, &mut again).await;
+        let mut has_joins = false;
+        for tries in 0..SPARING_TRIES {
+            let (error, (joins, pool)) = match (done, again.take()) {
+                (Err(error), Some(first)) if error.code() == Code::OutOfMemory => (error, first),
+                (done, _) => return done,
+            };
+            tracing::info!(%error, "a query did not fit into memory, it is run again on the disk");
+            given_back(pool).await;
+            has_joins |= joins;
+            done = self.produce_by(&sparing(&self.state, has_joins, tries), true, output, end, &mut again).await;
         }
+        done
     }
 
-    /// `again` says whether it may be tried again, since no row was sent yet, and whether it has joins in memory.
+    /// `spares` says that `state` plans for little memory; `again` says whether it may be tried again, since no row was sent yet, and whether it has joins in memory.
     async fn produce_by(
         &self,
         state: &SessionState,
+        spares: bool,
         output: &mpsc::Sender<Result<RecordBatch>>,
         end: &CancellationToken,
         again: &mut Option<(bool, Weak<dyn MemoryPool>)>,
@@ -194,6 +200,7 @@ impl Query {
         let base = self.state.runtime_env();
         let pool = self.guard.count_memory(Arc::clone(&base.memory_pool));
         *again = Some((has_hash_join(&plan), Arc::downgrade(&pool)));
+        let pool = if spares { shared_out(&pool, &plan).map_err(wrap)? } else { pool };
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(base) });
         let context = datafusion::execution::TaskContext::from(state).with_runtime(runtime);
         let mut rows = execute_stream(Arc::clone(&plan), Arc::new(context)).map_err(wrap)?;

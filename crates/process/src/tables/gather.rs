@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::changelog::numbers_of;
-use super::keys::{KeyIndex, KeyPrints, Print};
+use super::keys::{KeyIndex, KeyPrints, Print, part_of};
 use super::source::altered_meanwhile;
 use super::staged::FilesOfChange;
 use super::write::{Applied, add_numbers};
@@ -26,6 +26,8 @@ use crate::{Error, RejectedRow, Result, Rows};
 
 /// Changes up to this many bytes lie in the log; larger ones in files.
 const IN_LOG_BYTES: usize = 16 << 20;
+/// Keys among which those that come twice are looked for at once.
+const KEYS_AT_ONCE: usize = 1 << 20;
 
 /// Takes in a statement's changes.
 pub(super) struct Gatherer<'a> {
@@ -195,27 +197,40 @@ impl Gathered {
 
     /// Refuses rows whose key is there already, or comes twice.
     pub(super) fn check_keys(&self, table: &OpenStream, index: &KeyIndex) -> Result<()> {
+        let taken = self.come_keys.iter().enumerate().find_map(|(batch, (prints, _))| {
+            let row = index.first_taken(prints, &self.gone_numbers)?;
+            Some((batch, row, false))
+        });
+        let twice = self.first_twice().map(|(batch, row)| (batch, row, true));
+        let Some((batch, row, twice)) = taken.into_iter().chain(twice).min() else { return Ok(()) };
         let stream = &table.definition().stream;
-        let mut seen = HashSet::with_capacity(self.come_keys.iter().map(|(prints, _)| prints.len()).sum());
-        for (i, (prints, _)) in self.come_keys.iter().enumerate() {
-            let taken = index.first_taken(prints, &self.gone_numbers);
-            let twice = prints.iter().position(|print| !seen.insert(*print));
-            let Some(row) = taken.or(twice) else { continue };
-            return Err(match self.come.get(i) {
-                Some((rows, _)) => index.prints.taken(stream, rows, row, taken.is_none()),
-                None => index.prints.taken_somewhere(stream, taken.is_none()),
-            });
-        }
-        Ok(())
+        Err(match self.come.get(batch) {
+            Some((rows, _)) => index.prints.taken(stream, rows, row, twice),
+            None => index.prints.taken_somewhere(stream, twice),
+        })
+    }
+
+    /// The batch and the row in it of the first key that came before. Of many keys a part is looked at after the other.
+    fn first_twice(&self) -> Option<(usize, usize)> {
+        let keys: usize = self.come_keys.iter().map(|(prints, _)| prints.len()).sum();
+        let parts = keys.div_ceil(KEYS_AT_ONCE).max(1);
+        let mut seen: HashSet<Print> = HashSet::with_capacity(keys / parts);
+        let first_of = |part| {
+            seen.clear();
+            let mut again = |print: &Print| part_of(print, parts) == part && !seen.insert(*print);
+            let mut batches = self.come_keys.iter().enumerate();
+            batches.find_map(|(batch, (prints, _))| Some((batch, prints.iter().position(&mut again)?)))
+        };
+        (0..parts).filter_map(first_of).min()
     }
 
     /// Makes the index say what these changes do.
-    pub(super) fn take_keys(&self, index: &mut KeyIndex) {
-        for (prints, numbers) in &self.gone_keys {
-            index.remove(prints, numbers);
+    pub(super) fn take_keys(&mut self, index: &mut KeyIndex) {
+        for (prints, numbers) in std::mem::take(&mut self.gone_keys) {
+            index.remove(&prints, &numbers);
         }
-        for (prints, first) in &self.come_keys {
-            index.add(prints, *first);
+        for (prints, first) in std::mem::take(&mut self.come_keys) {
+            index.add(&prints, first);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Owns how the index of a table's primary key is made: from one read of the key's columns.
+//! Owns how the index of a table's primary key is made, from one read of the key's columns, and how it is asked.
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
@@ -11,6 +12,26 @@ use super::source::TableSource;
 use crate::engine::Shared;
 use crate::stream::OpenStream;
 use crate::{Error, Result};
+
+/// Tells which rows of a table have which keys, while nobody changes it.
+#[derive(Debug)]
+pub(crate) struct RowsByKey(Arc<OpenStream>);
+
+impl RowsByKey {
+    pub(super) async fn of(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<Self> {
+        build_index(shared, table).await?;
+        Ok(Self(Arc::clone(table)))
+    }
+
+    /// Per row of `rows` (with the key's columns), the number of the table's row that has its primary key.
+    pub(crate) fn find(&self, rows: &RecordBatch) -> Result<Vec<Option<i64>>> {
+        let keys = self.0.table().map(|state| state.keys.lock());
+        match keys.as_deref() {
+            Some(Some(keys)) => Ok(keys.prints.prints(rows)?.into_iter().map(|print| keys.row(print)).collect()),
+            _ => Ok(vec![None; rows.num_rows()]),
+        }
+    }
+}
 
 /// Makes the index if the table needs one and it is not there. The caller holds the table's gate alone.
 pub(super) async fn build_index(shared: &Arc<Shared>, table: &Arc<OpenStream>) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! A key is kept as its fingerprint, 128 bits of a hash: 24 bytes a row, and no row is read to tell whether a key is
 //! there. Two keys of one fingerprint are not told apart; among a thousand million keys, the chance that there are two
-//! such is below 10^-20.
+//! such is below 10^-20. The index lies in parts that grow one after the other: while a part grows it is there twice.
 
 use std::sync::Arc;
 
@@ -122,26 +122,34 @@ impl KeyPrints {
 #[derive(Debug)]
 pub(super) struct KeyIndex {
     pub(super) prints: KeyPrints,
-    rows: HashMap<Print, i64>,
+    parts: Vec<HashMap<Print, i64>>,
+}
+
+/// Parts of an index.
+const PARTS: usize = 64;
+
+/// In which of so many parts a key is.
+pub(super) fn part_of(print: &Print, parts: usize) -> usize {
+    // What a map makes of a key is another hash.
+    print[0] as usize % parts
 }
 
 impl KeyIndex {
     pub(super) fn new(prints: KeyPrints) -> Self {
-        Self { prints, rows: HashMap::new() }
+        Self { prints, parts: vec![HashMap::new(); PARTS] }
     }
 
     /// Adds rows of the table, with their numbers in `_offset`.
     pub(super) fn load(&mut self, rows: &RecordBatch) -> Result<()> {
         let numbers = super::changelog::numbers_of(rows).map_err(unfit)?;
         let prints = self.prints.prints(rows)?;
-        self.rows.reserve(prints.len());
-        self.rows.extend(prints.into_iter().zip(numbers.values().iter().copied()));
+        self.extend(prints.into_iter().zip(numbers.values().iter().copied()));
         Ok(())
     }
 
     /// The row that has a key.
     pub(super) fn row(&self, print: Print) -> Option<i64> {
-        self.rows.get(&print).copied()
+        self.parts[part_of(&print, PARTS)].get(&print).copied()
     }
 
     /// The first of `prints` whose row is there, and stays when the rows in `gone` go.
@@ -153,14 +161,20 @@ impl KeyIndex {
     pub(super) fn remove(&mut self, prints: &[Print], numbers: &[i64]) {
         for (print, number) in prints.iter().zip(numbers) {
             if self.row(*print) == Some(*number) {
-                self.rows.remove(print);
+                self.parts[part_of(print, PARTS)].remove(print);
             }
         }
     }
 
     /// Rows come, numbered from `first`.
     pub(super) fn add(&mut self, prints: &[Print], first: i64) {
-        self.rows.extend(prints.iter().copied().zip(first..));
+        self.extend(prints.iter().copied().zip(first..));
+    }
+
+    fn extend(&mut self, rows: impl Iterator<Item = (Print, i64)>) {
+        for (print, number) in rows {
+            self.parts[part_of(&print, PARTS)].insert(print, number);
+        }
     }
 }
 

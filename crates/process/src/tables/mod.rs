@@ -38,6 +38,7 @@ pub(crate) use changelog::{changed_rows, changelog_schema, names_files};
 pub(crate) use clone::follow_hot;
 pub(crate) use gather::refused_row;
 pub(crate) use holds::{Hold, trimmed_to};
+pub(crate) use index::RowsByKey;
 pub(crate) use merge::{merge_down, patience};
 pub(crate) use reshape::{Reshaping, reshape_of};
 pub(crate) use source::{TableSource, altered_meanwhile};

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::changelog::{files_record, numbers_of, record};
 use super::gather::{Gathered, Gatherer};
-use super::index::build_index;
+use super::index::{RowsByKey, build_index};
 use super::keys::index_columns;
 use super::others;
 use super::state::{TableSnapshot, TableState};
@@ -102,15 +102,9 @@ impl Turn {
         }
     }
 
-    /// Per row of `rows` (with the key's columns), the number of the table's row that has its primary key.
-    pub(crate) async fn rows_with_keys(&mut self, rows: &RecordBatch) -> Result<Vec<Option<i64>>> {
-        let state = state_of(&self.table)?;
-        build_index(&self.shared, &self.table).await?;
-        let keys = state.keys.lock();
-        match keys.as_ref() {
-            Some(keys) => Ok(keys.prints.prints(rows)?.into_iter().map(|print| keys.row(print)).collect()),
-            None => Ok(vec![None; rows.num_rows()]),
-        }
+    /// Tells which rows have which keys, as long as the turn lasts.
+    pub(crate) async fn rows_by_key(&self) -> Result<RowsByKey> {
+        RowsByKey::of(&self.shared, &self.table).await
     }
 
     /// Makes all changes, or none. With `keep` the rows that came are given back.
@@ -173,7 +167,7 @@ pub(crate) async fn insert_keyed(
     while let Some(rows) = rows.next().await {
         gatherer.comes(rows?).await?;
     }
-    let gathered = gatherer.end().await?;
+    let mut gathered = gatherer.end().await?;
     // The keys are taken before the rows are durable, so that no other insert takes them meanwhile.
     if let Some(keys) = state.keys.lock().as_mut() {
         gathered.check_keys(table, keys)?;
@@ -217,7 +211,7 @@ impl Gate {
 /// Appends what was gathered. It goes on when its caller is gone, so that the index always tells what the log says.
 pub(super) async fn commit(
     table: Arc<OpenStream>,
-    gathered: Gathered,
+    mut gathered: Gathered,
     gate: Gate,
     key: Option<Key>,
 ) -> Result<Applied> {
