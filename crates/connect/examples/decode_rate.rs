@@ -13,7 +13,7 @@ const ROUNDS: usize = 200;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stream = events()?;
-    let body = body();
+    let body = bytes::Bytes::from(body());
     let plan = Plan::new(&stream);
     let ours = best(body.len(), || {
         let decoded = decode(&plan, Format::JsonLines, &body, DecodeLimits::default())?;
