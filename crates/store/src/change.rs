@@ -28,8 +28,6 @@ use crate::state::{FileEntry, TableState, rows_app_id, same_positions};
 use crate::stats::FileStats;
 use crate::table::{InFlight, LakeSnapshot, LakeTable, Step};
 
-/// Files rewritten at once.
-const REWRITES_AT_ONCE: usize = 2;
 /// Tries of a change whose files another process replaces meanwhile.
 const CHANGE_TRIES: u32 = 8;
 
@@ -150,11 +148,10 @@ impl LakeTable {
         let folder = |f: &FileEntry| values_of(&f.add.partition_values, state.partitioned_by());
         touched.sort_by_cached_key(|f| (folder(f), MergeOrder::key(f)));
         let groups = groups(&touched, self.options().target_file_bytes);
-        let mut work = futures::stream::iter(groups)
-            .map(|group| self.rewrite_group(state, group, gone, now_ms))
-            .buffered(REWRITES_AT_ONCE);
         let mut all = Rewritten { touched: touched.clone(), ..Rewritten::default() };
-        while let Some(part) = work.try_next().await? {
+        // One after the other: a writer encodes its columns side by side, and two would hold twice as many rows.
+        for group in groups {
+            let part = self.rewrite_group(state, group, gone, now_ms).await?;
             all.adds.extend(part.adds);
             all.gone += part.gone;
             all.copied += part.copied;
