@@ -31,6 +31,9 @@ use crate::{Error, Result};
 /// The object that says a table is being removed; when it is there, the rest of the folder is as good as gone.
 const DROPPED: &str = "_millstream_dropped";
 
+/// Smaller row groups would cost readers more than they spare writers.
+const LEAST_GROUP_BYTES: usize = 8 << 20;
+
 /// Sizes that shape a lake's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LakeOptions {
@@ -127,6 +130,12 @@ impl Lake {
     /// The same lake with other sizes.
     pub fn with_options(self, options: LakeOptions) -> Self {
         Self { options, ..self }
+    }
+
+    /// The same lake with row groups of at most so many bytes, within reason: a writer holds about four of them.
+    pub fn with_row_group_bytes(mut self, bytes: usize) -> Self {
+        self.options.row_group_bytes = bytes.clamp(LEAST_GROUP_BYTES, LakeOptions::default().row_group_bytes);
+        self
     }
 
     /// Makes the lake's store known to the engine under the URL that its scans name. Scans do it too, for the

@@ -90,6 +90,9 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// A row group of the lake's files takes this part of `query.memory` at most, so that a small node writes small ones.
+const PART_FOR_ROW_GROUP: usize = 8;
+
 impl Engine {
     /// Opens the catalog's streams, recovers their logs, starts the background tasks.
     ///
@@ -97,7 +100,8 @@ impl Engine {
     /// every use of it fails with the reason.
     pub async fn open(options: EngineOptions) -> Result<Engine> {
         let lake = Lake::new(options.store_url.clone(), Arc::clone(&options.store))
-            .with_store_options(options.files.store_options.clone());
+            .with_store_options(options.files.store_options.clone())
+            .with_row_group_bytes(options.query_memory_bytes / PART_FOR_ROW_GROUP);
         let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             lake,
