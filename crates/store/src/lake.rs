@@ -340,3 +340,19 @@ pub(crate) fn check(
 ) -> Result<Option<SchemaChange>> {
     plan_schema(state, id, schema, layout).map_err(|reason| history.misfit(reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn row_groups_are_neither_tiny_nor_larger_than_usual() {
+        let groups_of = |bytes| {
+            let lake = Lake::new(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
+            lake.with_row_group_bytes(bytes).options.row_group_bytes >> 20
+        };
+        assert_eq!([0, 16 << 20, usize::MAX].map(groups_of), [8, 16, 64]);
+    }
+}
