@@ -31,6 +31,24 @@ def test_an_aggregate_and_a_timestamp_print_as_postgresql_prints_them(psql):
     assert lines(psql, "SELECT count(*), max(departed) FROM flights") == ["4|2013-06-30 23:59:59.999999+00"]
 
 
+def test_a_table_goes_back_to_a_version(psql):
+    for sql in ("CREATE TABLE back (id BIGINT PRIMARY KEY, s TEXT)", "INSERT INTO back VALUES (1, 'a')", "FLUSH",
+                "INSERT INTO back VALUES (2, 'b')", "FLUSH", "RESTORE TABLE back TO VERSION AS OF 1"):
+        lines(psql, sql)
+    assert lines(psql, "SELECT * FROM back") == ["1|a"]
+    lines(psql, "DROP TABLE back")
+
+
+def test_queries_within_queries_do_not_end_the_node(psql):
+    for depth in (1, 2, 4, 8, 16, 32, 64, 128):
+        within = "SELECT 1 AS one"
+        for _ in range(depth):
+            within = f"SELECT 1 AS one FROM flights WHERE EXISTS ({within})"
+        status, out, err = psql("-At", sql=within)
+        assert status == 0 and len(out.splitlines()) == 4 or "ERROR" in err, (depth, err)
+    assert lines(psql, "SELECT count(*) FROM flights") == ["4"]
+
+
 def test_d_lists_the_streams(psql):
     for command in (r"\d", r"\dt"):
         status, out, err = psql(sql=command)

@@ -52,12 +52,8 @@ impl LakeTable {
         let history = &self.inner.history;
         let readable = history.readable().await?;
         if !readable.contains(&version) {
-            return Err(self.no_version(
-                format!("version {version}"),
-                *readable.start(),
-                newest.version,
-                "its log goes back no further",
-            ));
+            let why = if version > newest.version { "it is not there yet" } else { "its log goes back no further" };
+            return Err(self.no_version(format!("version {version}"), *readable.start(), newest.version, why));
         }
         let mut state = history.load_until(version).await?;
         let schema = log_schema(&state, &newest).ok_or_else(|| {

@@ -8,6 +8,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{Error, Result};
 
+/// Stack that the planner must find at each of the places where it looks, bytes. What lies between two of them takes
+/// hundreds of kilobytes in a build without optimization, and with the planner's own choice, 128 KiB, a query within
+/// another could end the process.
+const STACK_LEFT: usize = 1 << 20;
+/// How much it gets where it does not, bytes; only what is used takes memory.
+const STACK_MORE: usize = 8 << 20;
+
 /// A runtime for queries; it goes with the engine.
 #[derive(Debug)]
 pub(crate) struct QueryWorkers {
@@ -18,6 +25,8 @@ pub(crate) struct QueryWorkers {
 impl QueryWorkers {
     /// Starts one thread per core.
     pub(crate) fn start() -> Result<Self> {
+        recursive::set_minimum_stack_size(STACK_LEFT);
+        recursive::set_stack_allocation_size(STACK_MORE);
         let runtime = Builder::new_multi_thread()
             .thread_name("query")
             .enable_all()
