@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// The rows of the stream's table.
@@ -58,8 +59,7 @@ pub async fn files(table: &Path) -> Vec<(String, Vec<RecordBatch>)> {
     if !table.join("_delta_log").exists() {
         return Vec::new();
     }
-    let url = url::Url::from_directory_path(table).expect("the path is absolute");
-    let delta = deltalake_core::open_table(url).await.expect("a Delta reader opens the table");
+    let delta = open(table).await;
     let batches_of = |uri: String| {
         let path = uri.strip_prefix("file://").unwrap_or(&uri).to_owned();
         let file = File::open(&path).unwrap_or_else(|e| panic!("the Delta log names {path}: {e}"));
@@ -69,4 +69,24 @@ pub async fn files(table: &Path) -> Vec<(String, Vec<RecordBatch>)> {
         (path, batches)
     };
     delta.get_file_uris().expect("the snapshot is loaded").map(batches_of).collect()
+}
+
+/// Opens the table.
+pub async fn open(table: &Path) -> DeltaTable {
+    let url = url::Url::from_directory_path(table).expect("the path is absolute");
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match deltalake_core::open_table(url.clone()).await {
+            Ok(table) => return table,
+            Err(error) if tries < 10 && is_gap(&error) => {}
+            Err(error) => panic!("a Delta reader opens the table: {error}"),
+        }
+    }
+}
+
+/// Whether the kernel refused a log that grew while it was listed: a folder may then show one commit and not the one
+/// before it.
+pub fn is_gap(error: &DeltaTableError) -> bool {
+    error.to_string().contains("found gap")
 }
