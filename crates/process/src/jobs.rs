@@ -54,6 +54,11 @@ impl Measure {
     pub(crate) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
+
+    /// Counts from the beginning: the work begins again.
+    pub(crate) fn restart(&self) {
+        self.rows.store(0, Ordering::Relaxed);
+    }
 }
 
 /// All background tasks of the process.

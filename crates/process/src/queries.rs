@@ -179,6 +179,11 @@ impl QueryGuard {
         self.query.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
+    /// Counts from the beginning: the statement is run again.
+    pub(crate) fn restart(&self) {
+        self.query.rows.store(0, Ordering::Relaxed);
+    }
+
     /// The pool, counting what this statement takes from it.
     pub(crate) fn count_memory(&self, pool: Arc<dyn MemoryPool>) -> Arc<dyn MemoryPool> {
         Arc::new(CountedPool { pool, usage: Arc::clone(&self.query.memory) })

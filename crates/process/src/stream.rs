@@ -134,6 +134,16 @@ impl Opened {
         *self.definition.write() = Arc::new(definition);
     }
 
+    /// Lets the log and the lake table go by the options that the definition has.
+    pub(crate) fn take_options(&self) {
+        let options = self.definition().stream.options.clone();
+        if let Some(lake) = self.lake_table() {
+            lake.set_policy(&options.policy);
+        }
+        self.log.set_durability(options.durability);
+        self.log.set_retention(options.retention_ms, options.retention_bytes);
+    }
+
     /// What it has as a table; `None` for a stream.
     pub(crate) fn table(&self) -> Option<&TableState> {
         self.table.as_ref()

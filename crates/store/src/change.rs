@@ -97,7 +97,7 @@ impl LakeTable {
             let after = self
                 .commit(about, |state| {
                     let due = self.is_due(state, &start, &end)?;
-                    let fresh = of_table.touched.iter().all(|f| state.files.contains_key(&f.add.path));
+                    let fresh = of_table.touched.iter().all(|f| state.holds(f));
                     Ok(match due && fresh {
                         true => Step::Write(with_next_row(&actions, state, self.inner.id, next_row)),
                         false => Step::Done,

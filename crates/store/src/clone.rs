@@ -1,8 +1,9 @@
 //! Owns clones: tables of their own that begin with another's files, of which none is copied.
 //!
 //! On a local disk a clone has hard links to the files in its own folder: any Delta reader reads it, and nothing that
-//! happens to the source reaches it. On an object store its commit names the source's files by their URLs. Then a
-//! marker in the source's folder lists them, before the clone is there and until it is gone:
+//! happens to the source reaches it. On an object store its commit names the source's files by their URLs, and those
+//! at a cold place it names so everywhere. Then a marker in the folder where they lie lists them, before the clone is
+//! there and until it is gone:
 //!
 //! ```text
 //! <source>/_millstream_clones/<clone's id>.json   ["part-1.parquet", …]: paths in the source's folder
@@ -98,14 +99,14 @@ impl Lake {
         sources.insert(source.inner.history.folder.to_string());
         let unfinished = Borrowed { id: id.to_string(), sources: sources.into_iter().collect(), cold: vec![] };
         let marker = self.begin_removal(&history, &unfinished).await?;
-        let adds = match self.is_local() {
-            true => self.link(&source.inner.history, &history, adds).await?,
-            false => {
-                let (adds, sources) =
-                    self.borrow_files(&source.inner.history, metadata_sources(&metadata), id, adds).await?;
-                metadata.configuration.insert(SOURCES_KEY.to_owned(), serde_json::to_string(&sources).ok());
-                adds
-            }
+        let (linked, borrowed) = adds.into_iter().partition(|add| self.is_local() && !is_url(&add.path));
+        let mut adds = self.link(&source.inner.history, &history, linked).await?;
+        let (named, sources) =
+            self.borrow_files(&source.inner.history, metadata_sources(&metadata), id, borrowed).await?;
+        adds.extend(named);
+        match sources.is_empty() {
+            true => metadata.configuration.remove(SOURCES_KEY),
+            false => metadata.configuration.insert(SOURCES_KEY.to_owned(), serde_json::to_string(&sources).ok()),
         };
         let now_ms = Utc::now().timestamp_millis();
         let mut actions = vec![Action::Protocol(protocol.clone()), Action::Metadata(metadata)];
@@ -128,14 +129,10 @@ impl Lake {
         let bad = |e: object_store::path::Error| to.misfit(format!("a file's path cannot be used: {e}"));
         futures::stream::iter(adds)
             .map(|add| async move {
-                let name = match is_url(&add.path) {
-                    true => add.path.rsplit('/').next().unwrap_or_default().to_owned(),
-                    false => add.path.clone(),
-                };
                 let (source, target) =
-                    (from.location(&add.path).map_err(bad)?, location(&to.folder, &name).map_err(bad)?);
+                    (from.location(&add.path).map_err(bad)?, location(&to.folder, &add.path).map_err(bad)?);
                 self.store().copy(&source, &target).await.map_err(failed("link", &source))?;
-                Ok(Add { path: name, ..add })
+                Ok(add)
             })
             .buffered(LINKS_AT_ONCE)
             .try_collect()
@@ -187,7 +184,7 @@ impl Lake {
         let mut sources = metadata_sources(metadata);
         let before = sources.len();
         sources.extend(cold);
-        if sources.len() > before && !self.is_local() {
+        if sources.len() > before {
             metadata.configuration.insert(SOURCES_KEY.to_owned(), serde_json::to_string(&sources).ok());
         }
     }

@@ -3,8 +3,8 @@
 //! The statement read a snapshot and says which of its rows go, by their numbers there (`numbered.rs`), and which come.
 //! Files that hold rows which go are written again without them. The commit is made behind whatever others committed
 //! meanwhile, as long as they took none of these files out, and changed neither columns nor properties; else it fails
-//! as a clash and nothing is changed. An application transaction counts the commits made here, and so tells whether
-//! one whose outcome was open is there.
+//! as a clash and nothing is changed. An application transaction has the number of the last commit made here, and so
+//! tells whether one whose outcome was open is there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use deltalake_core::DeltaTable;
 use deltalake_core::checkpoints::create_checkpoint;
 use deltalake_core::kernel::{Add, Transaction};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use millstream_catalog::StreamId;
 use object_store::ObjectStoreExt;
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
+use uuid::Uuid;
 
 use crate::action::{About, Action};
 use crate::features::unwritable;
@@ -34,8 +35,6 @@ use crate::table::{InFlight, LakeSnapshot, LakeTable, Step};
 use crate::write::location;
 use crate::{Error, Result};
 
-/// Files rewritten at once.
-const REWRITES_AT_ONCE: usize = 2;
 /// A checkpoint of the log is written after this many commits, as other writers do.
 const CHECKPOINT_EVERY: i64 = 100;
 
@@ -99,14 +98,12 @@ impl LakeTable {
         self.check_writable(&base, !gone.is_empty())?;
         let now_ms = Utc::now().timestamp_millis();
         let touched = touched(&base.state, &gone);
-        let rewrites: Vec<_> = touched.iter().map(|touched| self.rewrite(&base.state, touched, now_ms)).collect();
-        let mut work = futures::stream::iter(rewrites).buffered(REWRITES_AT_ONCE);
         let (mut rewritten, mut copied) = (Vec::new(), 0);
-        while let Some(part) = work.try_next().await? {
+        for touched in &touched {
+            let part = self.rewrite(&base.state, touched, now_ms).await?;
             copied += part.copied;
             rewritten.push(part);
         }
-        drop(work);
         let came: u64 = come.iter().map(StagedFile::rows).sum();
         let about = About::new(operation, now_ms)
             .with_metric("numOutputRows", came + copied)
@@ -117,13 +114,11 @@ impl LakeTable {
         let mut actions: Vec<Action> = touched.iter().map(|t| Action::Remove(t.file.removal(now_ms, true))).collect();
         actions.extend(rewritten.iter().flat_map(|r| r.adds.iter().cloned()).map(Action::Add));
         actions.extend(come.iter().map(|file| Action::Add(file.add.clone())));
-        let number: Mutex<Option<i64>> = Mutex::new(None);
+        // A number that no other commit has, so that an earlier one's that comes late is not taken for it.
+        let mine = (Uuid::new_v4().as_u64_pair().1 >> 1) as i64;
         let committed = self.commit(about, |state| {
             let app = edits_app_id(self.inner.id);
-            let done = state.txns.get(&app).copied().unwrap_or(0);
-            // Others of this process wait for the commit: a higher count is this one's.
-            let mine = *number.lock().get_or_insert(done + 1);
-            if done >= mine {
+            if state.txns.get(&app) == Some(&mine) {
                 return Ok(Step::Done);
             }
             self.check_clash(&base.state, state, &touched, missed_rows)?;
@@ -175,7 +170,7 @@ impl LakeTable {
         if base.metadata != now.metadata || base.protocol != now.protocol {
             return clash("its columns or properties are others now".to_owned());
         }
-        if let Some(lost) = touched.iter().find(|t| !now.files.contains_key(&t.file.add.path)) {
+        if let Some(lost) = touched.iter().find(|t| !now.holds(&t.file)) {
             return clash(format!("somebody else changed rows of file {}", lost.file.add.path));
         }
         if missed_rows && now.files.keys().any(|path| !base.files.contains_key(path)) {
@@ -240,7 +235,7 @@ fn without(rows: SendableRecordBatchStream, gone: RoaringTreemap, read: Arc<Mute
     Box::pin(RecordBatchStreamAdapter::new(schema, left))
 }
 
-/// The application id that counts the commits made here.
+/// The application id that tells of the last commit made here.
 fn edits_app_id(id: StreamId) -> String {
     format!("millstream/{id}:edits")
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::StreamExt;
 use millstream_catalog::{HIDDEN_COLUMNS, StreamId};
@@ -30,14 +30,23 @@ use crate::table::{LakeSnapshot, LakeTable};
 use crate::write::is_url;
 use crate::{Error, Result};
 
+/// What tells a commit from another of the same version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CommitMark {
+    e_tag: Option<String>,
+    modified: DateTime<Utc>,
+}
+
 impl LakeTable {
     /// The Delta table at `url`, which others made; `None` when there is none. `store` is the whole file system or
-    /// bucket. `id` is who writes to it here; `sorted_by` is what the rows of files that are written are sorted by.
+    /// bucket. `id` is who writes to it here; `sorted_by` is what the rows of files that are written are sorted by,
+    /// `options` how large they are.
     pub async fn open_at(
         url: &Url,
         store: &Arc<dyn ObjectStore>,
         id: StreamId,
         sorted_by: &[String],
+        options: LakeOptions,
     ) -> Result<Option<LakeTable>> {
         let history = history_at(url, store);
         let mut state = history.load().await?;
@@ -51,7 +60,7 @@ impl LakeTable {
             ..Layout::default()
         };
         let (url, engine_url) = (folder_url(url), engine_url(url));
-        let table = LakeTable::new(history, url, engine_url, id, LakeOptions::default(), layout, state);
+        let table = LakeTable::new(history, url, engine_url, id, options, layout, state);
         Ok(Some(table.of_others()))
     }
 
@@ -86,19 +95,31 @@ impl LakeTable {
     /// The newest snapshot, with what others committed.
     pub async fn newest(&self) -> Result<Arc<LakeSnapshot>> {
         let known = self.snapshot().version;
-        let snapshot = self.refresh().await?;
-        let history = &self.inner.history;
-        if snapshot.version > known {
-            return Ok(snapshot);
+        let now = self.commit_there(known).await?;
+        let seen = self.inner.newest_seen.lock().clone();
+        let is_same = match seen {
+            Some((version, seen)) if version == known => now.as_ref() == Some(&seen),
+            _ => now.is_some(),
+        };
+        // Otherwise its log was cleaned up since, or the table is gone, or another was made in its place.
+        let snapshot = if is_same { self.refresh().await? } else { self.load_again().await? };
+        let newest = match now.filter(|_| is_same && snapshot.version == known) {
+            Some(now) => Some(now),
+            None => self.commit_there(snapshot.version).await?,
+        };
+        *self.inner.newest_seen.lock() = newest.map(|newest| (snapshot.version, newest));
+        Ok(snapshot)
+    }
+
+    /// What tells a version's commit from another that took its place; `None` when it is not there.
+    async fn commit_there(&self, version: i64) -> Result<Option<CommitMark>> {
+        let History { store, .. } = &self.inner.history;
+        let commit = self.inner.history.commit_path(version);
+        match store.head(&commit).await {
+            Ok(found) => Ok(Some(CommitMark { e_tag: found.e_tag, modified: found.last_modified })),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(failed("read", &commit)(e)),
         }
-        let commit = history.commit_path(snapshot.version);
-        match history.store.head(&commit).await {
-            Ok(_) => return Ok(snapshot),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(failed("read", &commit)(e)),
-        }
-        // Its log was cleaned up since, or the table is gone.
-        self.load_again().await
     }
 
     async fn load_again(&self) -> Result<Arc<LakeSnapshot>> {

@@ -73,10 +73,12 @@ impl History {
         listing.checkpoints.retain(|&(version, _)| version <= last);
         let mut state = TableState::empty();
         if let Some((version, files)) = listing.checkpoints.last() {
+            let mut actions = vec![];
             for file in files {
                 let bytes = self.read(file).await?.ok_or_else(|| self.gone(file))?;
-                state.apply(*version, self.checkpoint_actions(bytes)?);
+                actions.extend(self.checkpoint_actions(bytes)?);
             }
+            state.apply(*version, actions);
             state.checkpoint = Some(*version);
         }
         let versions: Vec<i64> = listing.commits.into_iter().filter(|&v| v > state.version).collect();

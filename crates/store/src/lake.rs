@@ -274,7 +274,8 @@ impl Lake {
     }
 
     /// Sizes that shape its files.
-    pub(crate) fn options(&self) -> LakeOptions {
+    /// How large the files are that tables write, and how they are cared for.
+    pub fn options(&self) -> LakeOptions {
         self.options
     }
 

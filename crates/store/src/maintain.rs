@@ -121,7 +121,7 @@ impl LakeTable {
         let (inner, now_ms) = (&self.inner, about.now_ms);
         let _rewrite = inner.rewrite.lock().await;
         let snapshot = self.snapshot();
-        if !files.iter().all(|f| snapshot.state.files.contains_key(&f.add.path)) {
+        if !files.iter().all(|f| snapshot.state.holds(f)) {
             return Ok(());
         }
         let values = values_of(&files[0].add.partition_values, snapshot.state.partitioned_by());
@@ -147,7 +147,7 @@ impl LakeTable {
         }
         let after = self
             .commit(about, |state| {
-                let there = files.iter().all(|f| state.files.contains_key(&f.add.path));
+                let there = files.iter().all(|f| state.holds(f));
                 Ok(if there { Step::Write(actions.clone()) } else { Step::Done })
             })
             .await?;

@@ -14,7 +14,7 @@ use chrono::Utc;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use deltalake_core::kernel::Add;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use millstream_catalog::{HIDDEN_COLUMNS, ObjectName, StreamId};
 
 use crate::Result;
@@ -29,8 +29,6 @@ use crate::table::{InFlight, LakeSnapshot, LakeTable, Step};
 
 /// The table property with the version of the definition that the columns are of.
 pub(crate) const RESHAPED_KEY: &str = "millstream.reshaped";
-/// Files rewritten at once.
-const REWRITES_AT_ONCE: usize = 2;
 /// Tries of a table whose files another process replaces meanwhile.
 const TRIES: u32 = 4;
 
@@ -112,15 +110,12 @@ impl LakeTable {
         files.sort_by_cached_key(|file| MergeOrder::key(file));
         let mut done =
             ReshapedFiles { of: state.files.keys().cloned().collect(), adds: vec![], rows: 0, _kept: vec![] };
-        let mut work = futures::stream::iter(files)
-            .map(|file| self.reshape_file(file, &target, &old, reshape))
-            .buffered(REWRITES_AT_ONCE);
-        while let Some((adds, rows, kept)) = work.try_next().await? {
+        for file in files {
+            let (adds, rows, kept) = self.reshape_file(file, &target, &old, reshape).await?;
             done.adds.extend(adds);
             done.rows += rows;
             done._kept.push(kept);
         }
-        drop(work);
         Ok(done)
     }
 

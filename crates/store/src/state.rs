@@ -44,7 +44,7 @@ impl FileEntry {
             partition_values: Some(self.add.partition_values.clone()),
             size: Some(self.add.size),
             tags: None,
-            deletion_vector: None,
+            deletion_vector: self.add.deletion_vector.clone(),
             base_row_id: None,
             default_row_commit_version: None,
         }
@@ -80,17 +80,18 @@ impl TableState {
         Self { version: -1, ..Self::default() }
     }
 
-    /// Takes in the actions of one commit, or of a checkpoint.
+    /// Takes in the actions of one commit, or of a whole checkpoint.
+    ///
+    /// Removals come first, wherever they stand: a file that gets another deletion vector goes and comes in one commit,
+    /// and the lines have no order.
     pub fn apply(&mut self, version: i64, actions: impl IntoIterator<Item = Action>) {
         self.all_stats = OnceLock::new();
+        let mut adds = vec![];
         for action in actions {
             match action {
                 Action::Metadata(m) => self.metadata = Some(m),
                 Action::Protocol(p) => self.protocol = Some(p),
-                Action::Add(add) => {
-                    self.tombstones.remove(&add.path);
-                    self.files.insert(add.path.clone(), Arc::new(FileEntry::new(add)));
-                }
+                Action::Add(add) => adds.push(add),
                 Action::Remove(remove) => {
                     self.files.remove(&remove.path);
                     self.tombstones.insert(remove.path, remove.deletion_timestamp.unwrap_or(0));
@@ -100,7 +101,16 @@ impl TableState {
                 }
             }
         }
+        for add in adds {
+            self.tombstones.remove(&add.path);
+            self.files.insert(add.path.clone(), Arc::new(FileEntry::new(add)));
+        }
         self.version = version;
+    }
+
+    /// Whether a file is there, with the rows that it had: a deletion vector that came since takes some of them out.
+    pub fn holds(&self, file: &FileEntry) -> bool {
+        self.files.get(&file.add.path).is_some_and(|now| now.add.deletion_vector == file.add.deletion_vector)
     }
 
     /// Gives readers another schema; what was worked out for the old one is dropped.

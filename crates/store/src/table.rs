@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use url::Url;
 
 use crate::action::{About, Action, format};
-use crate::external::take_columns;
+use crate::external::{CommitMark, take_columns};
 use crate::history::History;
 use crate::lake::{LakeOptions, check, failed};
 use crate::layout::{Folders, Layout, file_schema, write_order};
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     layout: RwLock<Arc<Layout>>,
     /// Whether others made the table, and write to it: columns are what its log says.
     pub is_others: bool,
+    /// The newest commit of such a table when it was last looked at.
+    pub newest_seen: Mutex<Option<(i64, CommitMark)>>,
     snapshot: RwLock<Arc<LakeSnapshot>>,
     /// Held from looking at the state to publishing the next one.
     pub commit: tokio::sync::Mutex<()>,
@@ -202,6 +204,7 @@ impl LakeTable {
                 of_lake: options,
                 layout: RwLock::new(Arc::new(layout)),
                 is_others: false,
+                newest_seen: Mutex::default(),
                 published: Mutex::new(vec![Arc::downgrade(&snapshot.state)]),
                 snapshot: RwLock::new(snapshot),
                 commit: tokio::sync::Mutex::new(()),

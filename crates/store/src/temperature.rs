@@ -30,6 +30,7 @@ use crate::history::History;
 use crate::lake::failed;
 use crate::state::{FileEntry, TableState};
 use crate::table::{InFlight, LakeSnapshot, LakeTable, Step};
+use crate::write::is_url;
 use crate::{Error, Result};
 
 /// The table property that lists the folders of its cold files, as URLs in a JSON list.
@@ -60,7 +61,12 @@ impl LakeTable {
     pub async fn cool(&self, place: &str, before_ms: i64, now_ms: i64) -> Result<Cooled> {
         let _care = self.inner.care.lock().await;
         let folder = format!("{}/{}", place.trim_end_matches('/'), self.inner.id);
-        let mut old = old_files(&self.refresh().await?.state, Some(&folder), before_ms);
+        let state = self.refresh().await?.state.clone();
+        let mut old = old_files(&state, Some(&folder), before_ms);
+        // Files that a clone borrows are not its own to move: they would be copied.
+        let own = state.cold_folders(self.inner.id);
+        old.retain(|file| !is_url(&file.add.path) || is_within(&file.add.path, &own));
+        drop(state);
         let mut cooled = Cooled::default();
         if old.is_empty() {
             return Ok(cooled);
@@ -117,7 +123,7 @@ impl LakeTable {
             .with_parameter("acceptedBefore", before_ms.to_string());
         let after = self
             .commit(about, |state| {
-                let there = files.iter().all(|f| state.files.contains_key(&f.add.path));
+                let there = files.iter().all(|f| state.holds(f));
                 Ok(if there { Step::Write(actions.clone()) } else { Step::Done })
             })
             .await?;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use serde_json::{Map, Value};
 
 use crate::action::{Action, CommitInfo, parse, parse_info};
+use crate::external::take_columns;
+use crate::lake::failed;
 use crate::schema::{delta_field, log_field, same_type};
 use crate::state::TableState;
 use crate::stats::FileStats;
@@ -56,10 +59,17 @@ impl LakeTable {
             return Err(self.no_version(format!("version {version}"), *readable.start(), newest.version, why));
         }
         let mut state = history.load_until(version).await?;
-        let schema = log_schema(&state, &newest).ok_or_else(|| {
-            history.misfit(format!("the columns of version {version} have types that cannot be read; read a later one"))
-        })?;
-        state.set_log_schema(schema);
+        if self.inner.is_others {
+            // Its log may then have named what nobody here may read.
+            take_columns(history, &mut state)?;
+        } else {
+            let schema = log_schema(&state, &newest).ok_or_else(|| {
+                history.misfit(format!(
+                    "the columns of version {version} have types that cannot be read; read a later one"
+                ))
+            })?;
+            state.set_log_schema(schema);
+        }
         let snapshot = Arc::new(LakeSnapshot::new(state, self.inner.id));
         // From here on vacuum sees that the files are needed; what it deleted before shows as missing.
         self.keep_published(&snapshot);
@@ -127,11 +137,16 @@ impl LakeTable {
         Ok(Some(Commit::of(version, parse_info(&bytes), &actions)))
     }
 
-    /// When a version was committed.
+    /// When a version was committed: as its commit says, or else when it was written.
     async fn committed_at(&self, version: i64) -> Result<Option<i64>> {
         let history = &self.inner.history;
-        let bytes = history.read(&history.commit_path(version)).await?;
-        Ok(bytes.and_then(|bytes| parse_info(&bytes).timestamp))
+        let path = history.commit_path(version);
+        let Some(bytes) = history.read(&path).await? else { return Ok(None) };
+        if let Some(timestamp) = parse_info(&bytes).timestamp {
+            return Ok(Some(timestamp));
+        }
+        let written = history.store.head(&path).await.map_err(failed("read", &path))?;
+        Ok(Some(written.last_modified.timestamp_millis()))
     }
 
     /// Those of a state's files that can be read. The newest state's are there; the others are looked for.

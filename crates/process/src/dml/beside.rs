@@ -41,7 +41,7 @@ impl Work {
             target: &self.change.target,
             queries: &queries,
             conflict,
-            rows,
+            rows: rows.fuse().boxed(),
             there: turn.rows_by_key().await?,
             whole: turn.needs_old_content(),
             keys: Keys::new(&self.change.target)?,

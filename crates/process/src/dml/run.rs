@@ -74,6 +74,10 @@ fn outcome(change: &PlannedChange, done: Done) -> Outcome {
 /// Rows that are at hand, added without a query and without a place among the running statements.
 async fn at_once(session: &Session, change: &PlannedChange, params: &[ScalarValue]) -> Result<Option<Done>> {
     let What::Insert(insert) = &change.what else { return Ok(None) };
+    // A commit beside others takes its time: it can be stopped, and is seen.
+    if change.target.open.is_others() {
+        return Ok(None);
+    }
     let Insert { source: Source::Values(values), conflict } = insert.as_ref() else { return Ok(None) };
     if !values.is_at_hand() || change.returning.as_ref().is_some_and(|returning| !returning.is_plain()) {
         return Ok(None);

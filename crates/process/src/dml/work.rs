@@ -63,7 +63,7 @@ pub(super) struct Work {
     end: CancellationToken,
     /// How often it did not fit into memory: then it goes on on the disk.
     failed: AtomicUsize,
-    /// The memory of the first try.
+    /// The memory of the last try.
     pool: Mutex<Option<Weak<dyn MemoryPool>>>,
 }
 
@@ -109,21 +109,30 @@ impl Work {
 
     /// Does it; when it does not fit into memory, again on the disk.
     pub(super) async fn go(self: Arc<Self>) -> Result<Done> {
+        let mut alone = None;
         for tries in 1..=SPARING_TRIES {
             let error = match self.go_once().await {
-                Err(error) if error.code() == Code::OutOfMemory && self.phase.load(Ordering::Acquire) == COMPUTING => {
-                    error
-                }
+                Err(error) if self.may_fit_on_disk(&error) => error,
                 done => return done,
             };
             tracing::info!(%error, "a change did not fit into memory, it is run again on the disk");
             self.failed.store(tries, Ordering::Release);
+            self.guard.restart();
+            self.measure.restart();
             let pool = self.pool.lock().take();
             if let Some(pool) = pool {
                 given_back(pool).await;
             }
+            if alone.is_none() {
+                alone = self.shared.sparing_permits.acquire().await.ok();
+            }
         }
         self.go_once().await
+    }
+
+    /// Whether a query of it ran out of memory before anything was made durable.
+    fn may_fit_on_disk(&self, error: &Error) -> bool {
+        matches!(error, Error::Query { code: Code::OutOfMemory, .. }) && self.phase.load(Ordering::Acquire) == COMPUTING
     }
 
     /// The number of the try on the disk; `None` at first.

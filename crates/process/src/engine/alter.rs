@@ -88,6 +88,7 @@ impl Alteration {
         let _turn = self.unless_stopped(&table, Turn::of(shared, &table)).await?;
         let before = Arc::clone(&table.definition().stream);
         let Some(next) = altered_table(&before, &self.actions)? else { return Ok(false) };
+        shared.check_places(&next)?;
         let definition = shared.define(next.clone())?;
         self.users_going(&table, &before).await?;
         let reshaping = Reshaping::new(shared, &table, &next);
@@ -104,14 +105,17 @@ impl Alteration {
         let decide = async { Ok(shared.options.catalog.alter_and_drop(&next, &objects).await?) };
         let done = reshaping.carry_out(definition, prepared, decide).await;
         shared.plans.outdate();
-        done?;
-        shared.discard_objects(&going, &[]).await?;
+        if table.definition().stream.version != next.version {
+            return done.map(|()| true);
+        }
+        table.take_options();
+        let discarded = shared.discard_objects(&going, &[]).await;
         if next.name != before.name {
             shared.streams.write().remove(&before.name);
             table.closing.cancel();
             shared.attach_open(Arc::new(table.renamed(next.name.clone(), shared.closing.child_token())));
         }
-        Ok(true)
+        done.and(discarded).map(|()| true)
     }
 
     /// Waits for something, unless the statement is stopped or the table dropped before.

@@ -95,6 +95,7 @@ impl Shared {
         }
         let mut table = draft.into_stream(id, self.options.clock.now_us() / 1000)?;
         self.settle_folder(&mut table).await?;
+        self.check_places(&table)?;
         self.options.catalog.announce_stream(&table).await?;
         Ok(table)
     }

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) plans: Plans,
     /// How many tables may be written or compacted at once.
     pub(crate) tier_permits: Semaphore,
+    /// One change that did not fit into memory is run on the disk at a time: its shares are of all there is.
+    pub(crate) sparing_permits: Semaphore,
     /// One table is cared for at a time.
     pub(crate) care_permits: Semaphore,
     pub(crate) closing: CancellationToken,
@@ -111,6 +113,7 @@ impl Engine {
             workers: QueryWorkers::start()?,
             plans: Plans::default(),
             tier_permits: Semaphore::new(1),
+            sparing_permits: Semaphore::new(1),
             care_permits: Semaphore::new(1),
             live: closing.child_token(),
             closing,

@@ -115,12 +115,8 @@ impl Shared {
         let definition = self.define(stream.clone())?;
         self.options.catalog.alter_stream(&stream).await?;
         let schema = Arc::clone(&definition.log_schema);
-        if let Some(table) = open.lake_table() {
-            table.set_policy(&stream.options.policy);
-        }
-        open.log().set_durability(stream.options.durability);
-        open.log().set_retention(stream.options.retention_ms, stream.options.retention_bytes);
         open.redefine(definition);
+        open.take_options();
         self.plans.outdate();
         // After a crash here the log gets its schema when the stream is opened.
         open.log().set_schema(schema).await?;
@@ -155,7 +151,13 @@ impl Shared {
     /// Removes a stream that is gone from the catalog: its log and its lake folder.
     pub(crate) async fn discard_stream(self: &Arc<Self>, open: &Arc<OpenStream>) {
         let name = open.name();
-        self.streams.write().remove(name);
+        {
+            let mut streams = self.streams.write();
+            // A table that never came to be may have the name of one that did.
+            if streams.get(name).is_some_and(|there| there.id() == open.id()) {
+                streams.remove(name);
+            }
+        }
         self.plans.outdate();
         open.closing.cancel();
         // A round of tiering or maintenance that is under way ends before the folders go.

@@ -28,7 +28,7 @@ impl Shared {
         let place = place_of(self, &location)?;
         // Nothing is written under this name: the table is opened under its own when it is first used.
         let nobody = StreamId(Uuid::nil());
-        match LakeTable::open_at(&place.url, &place.store, nobody, &[]).await? {
+        match LakeTable::open_at(&place.url, &place.store, nobody, &[], self.lake.options()).await? {
             Some(table) => {
                 let found = table.snapshot();
                 draft.columns = agreed(&draft.name, columns_of(&found.columns())?, &draft.columns)?;

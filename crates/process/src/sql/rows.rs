@@ -180,7 +180,8 @@ impl Query {
         done
     }
 
-    /// `spares` says that `state` plans for little memory; `again` says whether it may be tried again, since no row was sent yet, and whether it has joins in memory.
+    /// `spares` says that `state` plans for little memory; `again` says whether it may be tried again, since no row was
+    /// sent yet, and whether it has joins in memory.
     async fn produce_by(
         &self,
         state: &SessionState,

@@ -223,22 +223,29 @@ fn relations_of(sql: &DfStatement, names: &mut Vec<NamedAt>) {
         DfStatement::Statement(statement) => {
             let mut relations = Relations::default();
             let _ = statement.visit(&mut relations);
-            let Relations { found, apart } = relations;
-            names.extend(found.into_iter().filter_map(|named| match &named.naming {
-                Naming::Existing(name) if apart.contains(name) => None,
-                _ => Some(named),
-            }));
+            names.extend(relations.found);
         }
         DfStatement::Explain(explain) => relations_of(&explain.statement, names),
         _ => {}
     }
 }
 
-/// The relations of a statement, and names that are none: of WITH queries, and of functions.
+/// The relations of a statement, without names that are none: of WITH queries where they hold, and of functions.
 #[derive(Default)]
 struct Relations {
     found: Vec<NamedAt>,
-    apart: HashSet<String>,
+    /// The queries that are being visited, outermost first.
+    within: Vec<With>,
+    /// Where functions are named.
+    functions: HashSet<Location>,
+}
+
+/// The WITH queries of a query.
+struct With {
+    /// What each is called, and the query that it is.
+    named: Vec<(String, *const Query)>,
+    /// How many hold by now: those that were visited, or all where they are recursive.
+    holding: usize,
 }
 
 impl Visitor for Relations {
@@ -246,13 +253,24 @@ impl Visitor for Relations {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let with = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.apart.extend(with.map(|cte| folded(&cte.alias.name)));
+        let named: Vec<_> = with.map(|cte| (folded(&cte.alias.name), std::ptr::from_ref(&*cte.query))).collect();
+        let holding = if query.with.as_ref().is_some_and(|with| with.recursive) { named.len() } else { 0 };
+        self.within.push(With { named, holding });
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.within.pop();
+        if let Some(with) = self.within.last_mut() {
+            let is_next = with.named.get(with.holding).is_some_and(|(_, next)| std::ptr::eq(*next, query));
+            with.holding += usize::from(is_next);
+        }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, args: Some(_), .. } = factor {
-            self.apart.extend(name.0.last().and_then(|part| part.as_ident()).map(folded));
+            self.functions.extend(name.0.first().and_then(|part| part.as_ident()).map(|ident| ident.span.start));
         }
         ControlFlow::Continue(())
     }
@@ -265,7 +283,12 @@ impl Visitor for Relations {
             _ => return ControlFlow::Continue(()),
         };
         // What the engine put in itself has no place in the text.
-        if let Some(at) = parts.first().map(|ident| ident.span.start).filter(|at| *at != Location::empty()) {
+        let at = parts.first().map(|ident| ident.span.start).filter(|at| *at != Location::empty());
+        let Some(at) = at.filter(|at| !self.functions.contains(at)) else { return ControlFlow::Continue(()) };
+        let is_with = |name: &String| {
+            self.within.iter().any(|with| with.named[..with.holding].iter().any(|(with, _)| with == name))
+        };
+        if !matches!(&naming, Naming::Existing(name) if is_with(name)) {
             self.found.push(NamedAt { at, naming });
         }
         ControlFlow::Continue(())
@@ -285,6 +308,7 @@ fn calls_of_path(text: &str, path: &SearchPath) -> Result<Vec<(usize, String)>> 
             continue;
         };
         let next = tokens.get(i + 1).map(|t| &t.token);
+        let of_table = i > 0 && tokens[i - 1].token == Token::Period;
         let named = i > 0 && matches!(&tokens[i - 1].token, Token::Word(w) if w.value.eq_ignore_ascii_case("as"));
         match next {
             Some(Token::LParen) => {
@@ -293,7 +317,7 @@ fn calls_of_path(text: &str, path: &SearchPath) -> Result<Vec<(usize, String)>> 
                 put.push((ddl::byte_offset(text, tokens[i + 1].span.end), format!("{}{comma}", path.literal())));
             }
             Some(Token::Period) => {}
-            _ if *call == "current_schema" && !named => {
+            _ if *call == "current_schema" && !named && !of_table => {
                 put.push((ddl::byte_offset(text, token.span.end), format!("({})", path.literal())));
             }
             _ => {}

@@ -3,7 +3,8 @@
 //! In a pool for all, a sort that merges what it has spilled takes whatever is there, and a sort on the other side of
 //! a join is left without room for a batch. Here every sort and every aggregation of a plan has a share of its own, in
 //! which it can go on however much the others take; what they spill may be read in more than one round for that. What
-//! else can spill has one share together, and what cannot takes from what is left in the pool of all queries.
+//! else can spill has one share together, and what cannot takes from what is left in the pool of all queries. Shares
+//! are of the memory of all: changes that need them run one at a time, and a query beside them may find too little.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -236,7 +236,7 @@ impl Gathered {
 }
 
 /// Whether rows have a table's columns. Those of a statement that was planned before its columns became others do not.
-fn fits(rows: &RecordBatch, schema: &SchemaRef) -> bool {
+pub(super) fn fits(rows: &RecordBatch, schema: &SchemaRef) -> bool {
     let same = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
     rows.num_columns() == schema.fields().len() && rows.schema().fields().iter().zip(schema.fields()).all(same)
 }

@@ -10,10 +10,12 @@ use roaring::RoaringTreemap;
 
 use millstream_catalog::fault::Code;
 
-use super::gather::{Stager, refused_row};
+use super::gather::{Stager, fits, refused_row};
+use super::source::altered_meanwhile;
 use super::state::TableSnapshot;
 use super::write::{Applied, Change, Gate, add_numbers};
 use crate::engine::Shared;
+use crate::external::has_columns_of;
 use crate::stream::{Counters, Definition, OpenStream};
 use crate::{Error, Result};
 
@@ -52,6 +54,9 @@ pub(super) async fn apply(
     };
     // What may not be written to is refused before its files are.
     base.table.check_writable(&base.lake, false)?;
+    if !has_columns_of(&edit.definition, &base.lake) {
+        return Err(altered_meanwhile(table.name()));
+    }
     let read_first = gate.is_alone();
     while let Some(change) = changes.next().await {
         let change = change?;
@@ -94,6 +99,9 @@ impl Edit<'_> {
         }
         let Some(rows) = change.come else { return Ok(()) };
         let given = rows.batch.clone();
+        if !fits(&given, &self.definition.schema) {
+            return Err(altered_meanwhile(self.table.name()));
+        }
         let admitted = self.definition.admission.admit(rows, self.shared.options.clock.now_us())?;
         if let Some(rejected) = admitted.rejected.first() {
             return Err(refused_row(&self.definition.stream, &given, rejected, self.rows_seen));

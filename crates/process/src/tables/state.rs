@@ -153,7 +153,7 @@ impl TableState {
         if table.is_others() {
             let lake_table = open_table(shared, table).await?;
             let lake = lake_table.newest().await?;
-            follow_columns(shared, table, &lake).await;
+            follow_columns(shared, table, &lake).await?;
             let reshaped = table.definition().stream.reshaped();
             return Ok(TableSnapshot { hot: Arc::new(Hot::at(0)), table: lake_table, lake, reshaped });
         }

@@ -48,6 +48,9 @@ impl StreamInput {
         let point = Arc::new(ReadPoint::default());
         let snapshot = point.snapshot(shared, self.stream()).await?;
         let files = snapshot.lake.as_ref().filter(|_| !in_order).and_then(|(_, lake)| lake.offset_ranges());
+        // Other programs may have added rows of partitions that the stream does not have: they are no input.
+        let own = |file: &OffsetRange| (file.partition as usize) < self.position().0.len();
+        let files = files.map(|files| files.into_iter().filter(own).collect::<Vec<_>>());
         let border = files.and_then(|files| border(&files, self.position(), limit));
         let whole_files = border.is_some();
         let end = border.unwrap_or_else(|| within(self.position(), snapshot.log.start(), limit));

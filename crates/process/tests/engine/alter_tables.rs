@@ -257,6 +257,46 @@ async fn names_and_folders_are_free_again_when_tables_change_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_failed_to_be_made_leaves_another_of_its_name() {
+    let node = Node::start().await;
+    node.ask("CREATE TABLE t (id int)").await.unwrap();
+    node.ask("ALTER TABLE t RENAME TO old").await.unwrap();
+    let failing = tokio::spawn({
+        let engine = node.engine.clone();
+        let sql = "CREATE TABLE t AS SELECT CAST(CASE WHEN i = 4000000 THEN 'x' ELSE '1' END AS int) AS id \
+                   FROM generate_series(1, 4000000) AS g(i)";
+        async move { engine.session().execute(sql).await.map(|_| ()) }
+    });
+    let running = "SELECT count(*) FROM system.jobs WHERE status = 'running' AND kind = 'create table'";
+    while node.number(running).await == 0 && !failing.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    node.ask("CREATE TABLE t (id int)").await.unwrap();
+    node.ask("INSERT INTO t VALUES (7)").await.unwrap();
+    assert!(!failing.is_finished(), "the other statement is to end later");
+    failing.await.unwrap().unwrap_err();
+    assert_eq!(node.number("SELECT id FROM t").await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_come_with_columns_are_held_against_the_rules() {
+    let node = Node::start().await;
+    node.ask("CREATE TABLE t (id int)").await.unwrap();
+    let cold = "warm = '1 day', cold = 'file:///elsewhere'";
+    for sql in [
+        format!("CREATE TABLE u WITH ({cold}) AS SELECT 1 AS id"),
+        format!("ALTER TABLE t SET ({cold}), ADD COLUMN v int"),
+        format!("ALTER TABLE t SET ({cold})"),
+    ] {
+        let error = node.ask(&sql).await.unwrap_err();
+        assert_eq!(error.code(), Code::Denied, "{sql}: {error}");
+    }
+    node.ask("ALTER TABLE t SET (durability = 'os'), ADD COLUMN v int").await.unwrap();
+    node.ask("INSERT INTO t VALUES (1, 2)").await.unwrap();
+    assert_eq!(node.number("SELECT v FROM t").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_before_a_column_changed_are_refused_and_those_behind_are_read() {
     let node = Node::start().await;
     fill(&node, "t").await;

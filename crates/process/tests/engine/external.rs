@@ -120,6 +120,25 @@ async fn columns_that_others_add_are_seen() {
     assert_eq!(one.number("SELECT id FROM t WHERE more = 'x'").await, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_others_put_in_another_order_get_their_own_values() {
+    let one = Node::start().await;
+    ok(&one, "CREATE TABLE t (a BIGINT, b BIGINT) LOCATION 'shared/t'").await;
+    ok(&one, "INSERT INTO t VALUES (1, 2)").await;
+    let log = one.dir.path().join("shared/t/_delta_log");
+    let first = std::fs::read_to_string(log.join("00000000000000000000.json")).unwrap();
+    let metadata = first.lines().find(|l| l.contains("metaData")).unwrap();
+    let turned = metadata.replace("\\\"a\\\"", "\\\"c\\\"").replace("\\\"b\\\"", "\\\"a\\\"");
+    let turned = turned.replace("\\\"c\\\"", "\\\"b\\\"");
+    assert_ne!(turned, metadata);
+    std::fs::write(log.join("00000000000000000002.json"), turned).unwrap();
+    // The statement was planned for the columns as they were: it changes nothing, and runs when it is tried again.
+    let error = one.ask("INSERT INTO t VALUES (3, 4)").await.unwrap_err();
+    assert_eq!(error.code(), Code::SerializationFailure, "{error}");
+    ok(&one, "INSERT INTO t VALUES (4, 3)").await;
+    assert_eq!(one.number("SELECT sum(a * 10 + b) FROM t").await, 12 + 34);
+}
+
 /// What a statement does to rows: id and value.
 type Effect = fn(&mut BTreeMap<i64, i64>);
 

@@ -43,6 +43,12 @@ async fn content(node: &Node, table: &str) -> [i64; 4] {
     numbers
 }
 
+/// Some statement had most of the memory that there is.
+async fn assert_was_short(node: &Node, limit: usize) {
+    let peak = node.number("SELECT max(peak_memory_bytes) FROM system.queries").await;
+    assert!(peak >= limit as i64 / 2, "{peak} bytes at the most, of {limit}");
+}
+
 fn sum(first: i64, last: i64) -> i64 {
     (first..=last).sum()
 }
@@ -85,6 +91,7 @@ async fn a_merge_of_two_sides_that_are_larger_than_memory_changes_each_row_once(
     let error = node.ask(merge).await.unwrap_err();
     assert_eq!(error.code(), Code::CardinalityViolation, "{error}");
     assert_eq!(content(&node, "t").await, after);
+    assert_was_short(&node, LITTLE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +106,7 @@ async fn an_update_and_a_delete_by_a_table_larger_than_memory_change_what_meets_
     let delete = "DELETE FROM t USING s WHERE t.id = s.id AND t.pad = s.pad AND t.n = 2";
     assert_eq!(node.ask(delete).await.unwrap(), format!("DELETE {half}"));
     assert_eq!(content(&node, "t").await, [half, sum(1, half), half, half]);
+    assert_was_short(&node, LITTLE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,6 +147,7 @@ async fn a_table_is_made_of_sorted_joined_and_grouped_rows_larger_than_memory() 
     let grouped = "SELECT max(id) AS id, count(*) AS n, pad FROM (SELECT * FROM t UNION ALL SELECT * FROM joined)";
     node.ask(&format!("CREATE TABLE grouped AS {grouped} GROUP BY pad")).await.unwrap();
     assert_eq!(content(&node, "grouped").await, [SOME, sum(1, SOME), 2 * SOME, SOME]);
+    assert_was_short(&node, LITTLE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,4 +164,27 @@ async fn a_merge_of_rows_of_which_few_fit_into_memory_at_once_changes_each_row_o
                  WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.pad)";
     assert_eq!(node.ask(merge).await.unwrap(), "MERGE 1000");
     assert_eq!(numbers(&node, "t").await, (1_500, sum(1, 1_500), 1_500 * 16_000 + 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_spill_at_once_all_end() {
+    let node = Node::with_query_memory(LITTLE).await;
+    filled(&node, "s", "", 1, SOME).await;
+    for table in ["a", "b", "c"] {
+        filled(&node, table, "", SOME / 2 + 1, SOME / 2 + SOME).await;
+    }
+    let merge = async |table: &str| {
+        let sql = format!(
+            "MERGE INTO {table} USING s ON {table}.id = s.id WHEN MATCHED THEN UPDATE SET n = 2, pad = s.pad \
+             WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.n, s.pad)"
+        );
+        node.ask(&sql).await
+    };
+    let merged = tokio::join!(merge("a"), merge("b"), merge("c"));
+    for (table, merged) in [("a", merged.0), ("b", merged.1), ("c", merged.2)] {
+        assert_eq!(merged.unwrap(), format!("MERGE {SOME}"));
+        let all = SOME + SOME / 2;
+        assert_eq!(content(&node, table).await, [all, sum(1, all), all + SOME / 2, all]);
+    }
+    assert_was_short(&node, LITTLE).await;
 }

@@ -7,9 +7,10 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
 use millstream_catalog::StreamId;
 use millstream_store::fault_store::{Failure, FaultStore};
-use millstream_store::{Error, LakeTable, RowEdit, convert_to_delta};
+use millstream_store::{Error, LakeOptions, LakeTable, RowEdit, convert_to_delta};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
@@ -55,7 +56,7 @@ async fn made(store: &Arc<dyn ObjectStore>) -> LakeTable {
 }
 
 async fn opened(store: &Arc<dyn ObjectStore>, id: StreamId) -> LakeTable {
-    LakeTable::open_at(&place(), store, id, &[]).await.unwrap().unwrap()
+    LakeTable::open_at(&place(), store, id, &[], LakeOptions::default()).await.unwrap().unwrap()
 }
 
 /// The rows that an edit of what `table` shows now takes out and brings in.
@@ -172,7 +173,10 @@ async fn a_table_that_cannot_be_written_says_which_feature_it_needs() {
         with("\"delta.columnMapping.mode\":\"name\"")
     );
     store.put(&commit(4), mapped.into()).await.unwrap();
-    for error in [one.newest().await.unwrap_err(), LakeTable::open_at(&place(), &store, ONE, &[]).await.unwrap_err()] {
+    for error in [
+        one.newest().await.unwrap_err(),
+        LakeTable::open_at(&place(), &store, ONE, &[], LakeOptions::default()).await.unwrap_err(),
+    ] {
         let error = error.to_string();
         assert!(error.contains("columnMapping") && error.contains("orders"), "{error}");
     }
@@ -184,9 +188,70 @@ async fn a_table_whose_log_leads_elsewhere_is_refused() {
     let one = made(&store).await;
     let add = r#"{"add":{"path":"memory:///elsewhere/part-1.parquet","partitionValues":{},"size":9,"modificationTime":0,"dataChange":true}}"#;
     store.put(&Path::from(format!("shared/orders/_delta_log/{:020}.json", 1)), add.into()).await.unwrap();
-    for error in [one.newest().await.unwrap_err(), LakeTable::open_at(&place(), &store, ONE, &[]).await.unwrap_err()] {
+    for error in [
+        one.newest().await.unwrap_err(),
+        LakeTable::open_at(&place(), &store, ONE, &[], LakeOptions::default()).await.unwrap_err(),
+    ] {
         let error = error.to_string();
         assert!(error.contains("elsewhere/part-1.parquet") && error.contains("orders"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_somebody_deleted_by_a_vector_meanwhile_are_a_clash() {
+    let store = fresh_store();
+    let one = made(&store).await;
+    one.edit(edit_of(&one, &[], &[1, 3, 5]).await).await.unwrap();
+    let commit = |version: i64| Path::from(format!("shared/orders/_delta_log/{version:020}.json"));
+    let written = store.get(&commit(1)).await.unwrap().bytes().await.unwrap();
+    let line = std::str::from_utf8(&written).unwrap().lines().find(|l| l.starts_with("{\"add\"")).unwrap();
+    let mut add: serde_json::Value = serde_json::from_str(line).unwrap();
+    let mine = edit_of(&one, &[3], &[]).await;
+    // The path stays, and with it only the rows that the vector leaves.
+    let remove =
+        serde_json::json!({"remove": {"path": add["add"]["path"], "dataChange": true, "deletionTimestamp": 1}});
+    add["add"]["deletionVector"] = serde_json::json!({
+        "storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+        "sizeInBytes": 44, "cardinality": 6,
+    });
+    store.put(&commit(2), format!("{add}\n{remove}").into()).await.unwrap();
+    let error = one.edit(mine).await.unwrap_err();
+    assert!(matches!(error, Error::Clash { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_whose_log_leads_elsewhere_is_refused() {
+    let store = fresh_store();
+    made(&store).await;
+    let commit = |version: i64| Path::from(format!("shared/orders/_delta_log/{version:020}.json"));
+    let add = r#"{"add":{"path":"memory:///elsewhere/part-1.parquet","partitionValues":{},"size":9,"modificationTime":0,"dataChange":true}}"#;
+    let remove = r#"{"remove":{"path":"memory:///elsewhere/part-1.parquet","dataChange":true,"deletionTimestamp":1}}"#;
+    store.put(&commit(1), add.into()).await.unwrap();
+    store.put(&commit(2), remove.into()).await.unwrap();
+    let one = opened(&store, ONE).await;
+    assert_eq!(ids(&one).await, Vec::<i64>::new());
+    let error = one.snapshot_at(1).await.unwrap_err().to_string();
+    assert!(error.contains("elsewhere/part-1.parquet"), "{error}");
+    assert_eq!(one.snapshot_at(0).await.unwrap().files, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_made_anew_in_its_place_is_read_from_its_beginning() {
+    let store = fresh_store();
+    let one = made(&store).await;
+    one.edit(edit_of(&one, &[], &[1, 2]).await).await.unwrap();
+    assert_eq!(ids(&one).await, [1, 2]);
+    // Its log gets as long as the first one's was, and then longer.
+    for rows in [vec![7], vec![8, 9]] {
+        let objects: Vec<_> = store.list(Some(&Path::from("shared/orders"))).try_collect().await.unwrap();
+        for object in objects {
+            store.delete(&object.location).await.unwrap();
+        }
+        let other = made(&store).await;
+        for &row in &rows {
+            other.edit(edit_of(&other, &[], &[row]).await).await.unwrap();
+        }
+        assert_eq!(ids(&one).await, rows);
     }
 }
 
@@ -255,5 +320,5 @@ async fn files_that_do_not_go_together_make_no_table() {
     store.put(&Path::from("shared/orders/b.parquet"), "PAR1 no".into()).await.unwrap();
     let error = convert_to_delta(&place(), &store, &[]).await.unwrap_err().to_string();
     assert!(error.contains("b.parquet") && error.contains("not sound"), "{error}");
-    assert!(LakeTable::open_at(&place(), &store, ONE, &[]).await.unwrap().is_none());
+    assert!(LakeTable::open_at(&place(), &store, ONE, &[], LakeOptions::default()).await.unwrap().is_none());
 }

@@ -27,7 +27,8 @@ pub(super) fn clone_table(cursor: &mut Cursor<'_>, name: ObjectName, if_not_exis
     Ok(Command::CloneTable { name, source, point, if_not_exists })
 }
 
-/// What a clone of a table is: all that was declared of it, under another name.
+/// What a clone of a table is: all that was declared of it, under another name, but for the places of old files: they
+/// would be copied there.
 pub fn clone_draft(source: &Stream, name: ObjectName) -> StreamDraft {
     let mut table = source.table.clone().unwrap_or_default();
     // Where the source lies and what its files went through is its own.
@@ -35,13 +36,15 @@ pub fn clone_draft(source: &Stream, name: ObjectName) -> StreamDraft {
     if let Some(key) = table.primary_key.as_mut().filter(|key| key.name == key_name(&source.name)) {
         key.name = key_name(&name);
     }
+    let mut options = source.options.clone();
+    (options.policy.warm_ms, options.policy.cold) = (None, None);
     StreamDraft {
         name,
         columns: source.columns.clone(),
         checks: source.checks.clone(),
         watermark: None,
         partition_by: Vec::new(),
-        options: source.options.clone(),
+        options,
         comment: source.comment.clone(),
         table: Some(table),
     }
