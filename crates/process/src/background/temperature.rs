@@ -120,7 +120,7 @@ async fn expire_rows(shared: &Arc<Shared>, table: &Arc<OpenStream>, before_ms: i
     let plan = source.scan(&session, Some(&columns), &[], None).await.map_err(wrap)?;
     let rows = execute_stream(plan, session.task_ctx()).map_err(wrap)?;
     let gone = rows.map(move |rows| Ok(Change { gone: Some(rows.map_err(wrap)?), come: None }));
-    let applied = turn.apply(gone.boxed(), false).await?;
+    let applied = turn.apply(gone.boxed(), None).await?;
     if applied.gone == 0 {
         return Ok(Expired::default());
     }

@@ -16,6 +16,7 @@ use super::row_change::Shown;
 use super::work::{Done, Work, insert_rows, upsert_rows};
 use super::{PlannedChange, What};
 use crate::sql::{cancelled, defect, expired, timed_out};
+use crate::tables::{Kept, Upserted};
 use crate::{Error, Outcome, Result, RowStream, Session};
 
 /// Runs a change; `text` is its statement. It is all done, and durable, when this returns, or nothing of it is.
@@ -83,19 +84,23 @@ async fn at_once(session: &Session, change: &PlannedChange, params: &[ScalarValu
         return Ok(None);
     }
     let rows = values.rows(&change.target, params, &[])?;
-    let keep = change.returning.is_some();
     let (shared, target) = (&session.shared, &change.target);
-    let applied = match conflict {
-        None => insert_rows(shared, target, stream::once(async { Ok(rows) }).boxed(), keep).await?,
+    let (applied, came) = match conflict {
+        None => {
+            let kept = Kept::default();
+            let keep = change.returning.as_ref().map(|_| &kept);
+            let applied = insert_rows(shared, target, stream::once(async { Ok(rows) }).boxed(), keep).await?;
+            (applied, kept.into_inner())
+        }
         Some(conflict) => match upsert_rows(shared, target, conflict, rows).await? {
-            Some(applied) => applied,
+            Some(Upserted { applied, came }) => (applied, vec![came]),
             None => return Ok(None),
         },
     };
     session.shared.queries.count();
     let returned = match &change.returning {
         Some(returning) => {
-            let rows = returning.shown(inserted(applied.kept))?;
+            let rows = returning.shown(inserted(came))?;
             let rows = rows.iter().filter_map(|rows| returning.at_once(rows)).collect::<Result<Vec<_>>>()?;
             Some(returning.joined(&rows)?)
         }

@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use super::beside::{admitted, kept_of_repeats};
 use super::conflict::{Conflict, Keys};
 use super::insert::Source;
-use super::returning::Returning;
 use super::row_change::{RowChange, Shown, Step, Stepper};
 use super::run::inserted;
 use super::supplied::SuppliedRows;
@@ -32,7 +31,7 @@ use crate::jobs::Measure;
 use crate::queries::QueryGuard;
 use crate::read::ReadPoint;
 use crate::sql::{SPARING_TRIES, cancelled, given_back, shared_out, sparing, stopping_with};
-use crate::tables::{self, Applied, Change, Turn, Upsert};
+use crate::tables::{self, Applied, Change, Kept, Turn, Upsert, Upserted};
 use crate::{Error, Result, Rows, StreamHandle};
 
 /// What a change came to.
@@ -171,10 +170,17 @@ impl Work {
         let queries = self.queries(None)?;
         let rows = self.source(&queries, source).await?;
         let rows = rows.inspect_ok(|rows| self.measure.add_rows(rows.batch.num_rows() as u64));
-        let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
-        let rows = rows.chain(last).boxed();
-        let applied = insert_rows(&self.shared, &self.change.target, rows, self.keeps()).await?;
-        self.done(&queries, applied.come, inserted(applied.kept)).await
+        let (kept, returned) = (Kept::default(), Mutex::default());
+        let last = stream::once(async {
+            let came = std::mem::take(&mut *kept.lock());
+            let rows = self.returned(&queries, inserted(came)).await?;
+            *returned.lock() = rows;
+            self.commit()
+        });
+        let rows = rows.chain(last.try_filter_map(|()| async { Ok(None) })).boxed();
+        let keep = self.keeps().then_some(&kept);
+        let applied = insert_rows(&self.shared, &self.change.target, rows, keep).await?;
+        Ok(Done { rows: applied.come, returned: returned.into_inner() })
     }
 
     fn keeps(&self) -> bool {
@@ -203,6 +209,7 @@ impl Work {
     ) -> Result<Done> {
         let keeps = self.keeps();
         let shown: Mutex<Vec<Shown>> = Mutex::default();
+        let (kept, returned) = (Kept::default(), Mutex::default());
         let rows = AtomicU64::new(0);
         let changes = steps.map_ok(|step| {
             rows.fetch_add(step.rows, Ordering::Relaxed);
@@ -213,36 +220,34 @@ impl Work {
             }
             step.change
         });
-        let last = stream::once(async { self.commit() }).try_filter_map(|()| async { Ok(None) });
-        let changes: Changes<'_> = changes.chain(last).boxed();
-        let applied: Applied = turn.apply(changes, keeps).await?;
-        let mut kept = applied.kept.into_iter();
-        let shown = shown.into_inner().into_iter().map(|shown| {
-            let come = if shown.old.is_some() { None } else { kept.next() };
-            (shown, come)
+        let last = stream::once(async {
+            let (shown, came) = (std::mem::take(&mut *shown.lock()), std::mem::take(&mut *kept.lock()));
+            let mut came = came.into_iter();
+            let shown = shown.into_iter().map(|shown| {
+                let come = if shown.old.is_some() { None } else { came.next() };
+                (shown, come)
+            });
+            let rows = self.returned(queries, shown.collect()).await?;
+            *returned.lock() = rows;
+            self.commit()
         });
-        let shown = shown.collect();
-        self.done(queries, rows.into_inner(), shown).await
+        let changes: Changes<'_> = changes.chain(last.try_filter_map(|()| async { Ok(None) })).boxed();
+        let _: Applied = turn.apply(changes, keeps.then_some(&kept)).await?;
+        Ok(Done { rows: rows.into_inner(), returned: returned.into_inner() })
     }
 
-    async fn done(&self, queries: &Queries<'_>, rows: u64, shown: Vec<(Shown, Option<RecordBatch>)>) -> Result<Done> {
-        let returned = match &self.change.returning {
-            Some(returning) => Some(self.returned(queries, returning, shown).await?),
-            None => None,
-        };
-        Ok(Done { rows, returned })
-    }
-
+    /// What RETURNING gives of rows. It is asked for when all changes are known and none is made, so that a statement
+    /// whose RETURNING fails has changed nothing.
     async fn returned(
         &self,
         queries: &Queries<'_>,
-        returning: &Returning,
         shown: Vec<(Shown, Option<RecordBatch>)>,
-    ) -> Result<RecordBatch> {
+    ) -> Result<Option<RecordBatch>> {
+        let Some(returning) = &self.change.returning else { return Ok(None) };
         let rows = returning.shown(shown)?;
         if returning.is_plain() {
             let rows = rows.iter().filter_map(|rows| returning.at_once(rows)).collect::<Result<Vec<_>>>()?;
-            return returning.joined(&rows);
+            return returning.joined(&rows).map(Some);
         }
         let mut result = Vec::new();
         let mut batches = queries.rows(&returning.plan, rows).await?;
@@ -250,7 +255,7 @@ impl Work {
             let batch = returning.names.put_on_batch(batch);
             result.push(batch.map_err(|e| Error::from_datafusion(e.into(), &self.text))?);
         }
-        returning.joined(&result)
+        returning.joined(&result).map(Some)
     }
 
     /// The rows of an INSERT.
@@ -379,7 +384,7 @@ pub(super) async fn upsert_rows(
     target: &Target,
     conflict: &Conflict,
     rows: Rows,
-) -> Result<Option<Applied>> {
+) -> Result<Option<Upserted>> {
     let Some(met) = conflict.blind() else { return Ok(None) };
     let definition = target.open.definition();
     if definition.stream.columns != target.stream.columns {
@@ -395,7 +400,7 @@ pub(super) async fn insert_rows(
     shared: &Arc<Shared>,
     target: &Target,
     mut rows: BoxStream<'_, Result<Rows>>,
-    keep: bool,
+    keep: Option<&Kept>,
 ) -> Result<Applied> {
     if target.stream.table.is_some() {
         return tables::insert(shared, &target.open, rows, keep).await;
@@ -412,6 +417,9 @@ pub(super) async fn insert_rows(
         if let Some(row) = rows.rejected.first() {
             return Err(refused(target, row));
         }
+        if let Some(kept) = keep {
+            kept.lock().push(rows.batch.clone());
+        }
         admitted.push(rows.batch);
     }
     let Some(first) = admitted.first() else { return Ok(Applied::default()) };
@@ -421,12 +429,7 @@ pub(super) async fn insert_rows(
             .map_err(|e| Error::rejected(Code::Internal, format!("rows of one statement differ: {e}")))?,
     };
     let receipt = handle.append(batch, vec![], None).await?;
-    Ok(Applied {
-        gone: 0,
-        come: receipt.accepted,
-        kept: if keep { admitted } else { vec![] },
-        duplicate: receipt.duplicate,
-    })
+    Ok(Applied { gone: 0, come: receipt.accepted, duplicate: receipt.duplicate })
 }
 
 fn too_many(target: &Target, error: Error) -> Error {

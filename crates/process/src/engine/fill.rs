@@ -56,7 +56,7 @@ impl Shared {
         let definition = self.define(table.clone())?;
         let log = self.open_log(&definition, PRODUCER_KEYS).await?;
         let open = Arc::new(OpenStream::new(definition, log, self.closing.child_token()));
-        let filled = insert(self, &open, rows, false).await.map(|applied| applied.come);
+        let filled = insert(self, &open, rows, None).await.map(|applied| applied.come);
         self.make_or_discard(&table, open, filled).await
     }
 

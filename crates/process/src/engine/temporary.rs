@@ -104,7 +104,7 @@ impl Shared {
         let log = Arc::new(MemoryLog::new(Arc::clone(&definition.log_schema), 1, Arc::clone(&self.options.clock)));
         let open = Arc::new(OpenStream::new(definition, log, self.closing.child_token()));
         let count = match rows {
-            Some(rows) => match insert(self, &open, rows, false).await {
+            Some(rows) => match insert(self, &open, rows, None).await {
                 Ok(applied) => applied.come,
                 Err(error) => {
                     self.discard_temporary(&open).await;

@@ -93,7 +93,7 @@ pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point)
     let gone = gone.map(move |rows| Ok(Change { gone: Some(rows.map_err(wrap)?), come: None }));
     let form = form_of(&table);
     let come = come.map(move |rows| Ok(Change { gone: None, come: Some(form(&rows.map_err(wrap)?)?) }));
-    let applied = turn.apply(gone.chain(come).boxed(), false).await?;
+    let applied = turn.apply(gone.chain(come).boxed(), None).await?;
     let notice = format!("{} rows went, {} came back", applied.gone, applied.come);
     Ok(Outcome::Done { tag: "RESTORE TABLE".to_owned(), notices: vec![notice] })
 }

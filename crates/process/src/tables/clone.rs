@@ -46,7 +46,7 @@ pub(crate) async fn follow_hot(shared: &Arc<Shared>, clone: &Arc<OpenStream>, th
     let coming = hot.rows(&own)?.into_iter().map(|batch| Ok(comes(batch)));
     let changes = stream::iter(going.chain(coming));
     if hot.files.is_empty() {
-        return turn.apply(changes.boxed(), false).await.map(|_| ());
+        return turn.apply(changes.boxed(), None).await.map(|_| ());
     }
     let staged = then.table.staged_provider(&hot.files)?;
     let rows = rows_of(shared, staged.as_ref(), None).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn follow_hot(shared: &Arc<Shared>, clone: &Arc<OpenStream>, th
         let batch = LogBatch { partition: 0, base_offset: 0, ingest_time_us: 0, batch };
         Ok(comes(adapter.adapt(&batch).map_err(wrap)?))
     });
-    turn.apply(changes.chain(staged).boxed(), false).await.map(|_| ())
+    turn.apply(changes.chain(staged).boxed(), None).await.map(|_| ())
 }
 
 fn comes(batch: RecordBatch) -> Change {

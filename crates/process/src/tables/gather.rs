@@ -17,7 +17,7 @@ use super::changelog::numbers_of;
 use super::keys::{KeyIndex, KeyPrints, Print, part_of};
 use super::source::altered_meanwhile;
 use super::staged::FilesOfChange;
-use super::write::{Applied, add_numbers};
+use super::write::{Applied, Kept, add_numbers};
 use crate::background::open_table;
 use crate::engine::Shared;
 use crate::read::BatchAdapter;
@@ -35,7 +35,7 @@ pub(super) struct Gatherer<'a> {
     table: &'a Arc<OpenStream>,
     definition: Arc<Definition>,
     prints: Option<KeyPrints>,
-    keep: bool,
+    keep: Option<&'a Kept>,
     bytes: usize,
     gathered: Gathered,
     come_files: Option<Stager>,
@@ -61,7 +61,7 @@ pub(super) struct Gathered {
 }
 
 impl<'a> Gatherer<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, table: &'a Arc<OpenStream>, keep: bool) -> Result<Self> {
+    pub(super) fn new(shared: &'a Arc<Shared>, table: &'a Arc<OpenStream>, keep: Option<&'a Kept>) -> Result<Self> {
         let definition = table.definition();
         let prints = KeyPrints::of(&definition.stream)?;
         Ok(Self {
@@ -118,8 +118,8 @@ impl<'a> Gatherer<'a> {
         if let Some(prints) = &self.prints {
             gathered.come_keys.push((prints.prints(&rows)?, first));
         }
-        if self.keep {
-            gathered.applied.kept.push(rows.clone());
+        if let Some(kept) = self.keep {
+            kept.lock().push(rows.clone());
         }
         self.bytes += content_bytes(&rows);
         match &mut self.come_files {

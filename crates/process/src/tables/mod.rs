@@ -45,5 +45,5 @@ pub(crate) use source::{TableSource, altered_meanwhile};
 pub(crate) use staged::FilesOfChange;
 pub(crate) use state::{Following, TableSnapshot, TableState};
 pub(crate) use travel::{AsOf, snapshot_as_of};
-pub(crate) use upsert::{Met, Upsert, upsert};
-pub(crate) use write::{Applied, Change, Turn, insert, insert_keyed};
+pub(crate) use upsert::{Met, Upsert, Upserted, upsert};
+pub(crate) use write::{Applied, Change, Kept, Turn, insert, insert_keyed};

@@ -13,7 +13,7 @@ use millstream_catalog::fault::Code;
 use super::gather::{Stager, fits, refused_row};
 use super::source::altered_meanwhile;
 use super::state::TableSnapshot;
-use super::write::{Applied, Change, Gate, add_numbers};
+use super::write::{Applied, Change, Gate, Kept, add_numbers};
 use crate::engine::Shared;
 use crate::external::has_columns_of;
 use crate::stream::{Counters, Definition, OpenStream};
@@ -24,7 +24,7 @@ struct Edit<'a> {
     shared: &'a Arc<Shared>,
     table: &'a Arc<OpenStream>,
     definition: Arc<Definition>,
-    keep: bool,
+    keep: Option<&'a Kept>,
     applied: Applied,
     gone: RoaringTreemap,
     come: Option<Stager>,
@@ -38,7 +38,7 @@ pub(super) async fn apply(
     table: &Arc<OpenStream>,
     base: &TableSnapshot,
     mut changes: BoxStream<'_, Result<Change>>,
-    keep: bool,
+    keep: Option<&Kept>,
     gate: Gate,
 ) -> Result<Applied> {
     let mut edit = Edit {
@@ -116,8 +116,8 @@ impl Edit<'_> {
             None => self.come.insert(Stager::start(self.shared, self.table).await?),
         };
         come.add(&admitted.batch).await?;
-        if self.keep {
-            self.applied.kept.push(admitted.batch);
+        if let Some(kept) = self.keep {
+            kept.lock().push(admitted.batch);
         }
         Ok(())
     }

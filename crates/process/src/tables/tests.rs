@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
-use super::{Applied, Change, Turn, insert};
+use super::{Applied, Change, Kept, Turn, insert};
 use crate::background::tier_once;
 use crate::stream::OpenStream;
 use crate::{Engine, EngineOptions, LogEngine, Outcome, Result, Rows};
@@ -26,6 +26,8 @@ struct Node {
     engine: Engine,
     options: EngineOptions,
     dir: TempDir,
+    /// Rows that inserts brought in.
+    kept: Kept,
 }
 
 impl Node {
@@ -54,7 +56,7 @@ impl Node {
             vacuum_retention: Duration::ZERO,
             files: crate::FileAccess::under("."),
         };
-        Self { engine: Engine::open(options.clone()).await.unwrap(), options, dir }
+        Self { engine: Engine::open(options.clone()).await.unwrap(), options, dir, kept: Kept::default() }
     }
 
     async fn restart(self) -> Self {
@@ -70,7 +72,7 @@ impl Node {
 
     async fn insert(&self, rows: &[(i64, &str)]) -> Result<Applied> {
         let rows = futures::stream::iter([Ok(rows_of(rows))]).boxed();
-        insert(&self.engine.shared, &self.table(), rows, true).await
+        insert(&self.engine.shared, &self.table(), rows, Some(&self.kept)).await
     }
 
     /// Gives the rows with these keys another status, or takes them out.
@@ -83,7 +85,7 @@ impl Node {
             let come = status.map(|status| rows_of(&ids.iter().map(|id| (*id, status)).collect::<Vec<_>>()));
             Ok(Change { gone: Some(old), come })
         });
-        turn.apply(futures::stream::iter(changes.collect::<Vec<_>>()).boxed(), false).await
+        turn.apply(futures::stream::iter(changes.collect::<Vec<_>>()).boxed(), None).await
     }
 
     async fn merge(&self) -> u64 {
@@ -155,7 +157,7 @@ async fn rows_come_change_and_go_before_and_after_a_merge_and_a_restart() {
     let mut node = Node::start().await;
     let applied = node.insert(&[(1, "new"), (2, "new"), (3, "new")]).await.unwrap();
     assert_eq!(applied.come, 3);
-    assert_eq!(applied.kept[0].column(2).as_primitive::<Int64Type>().values(), &[10, 20, 30]);
+    assert_eq!(node.kept.lock()[0].column(2).as_primitive::<Int64Type>().values(), &[10, 20, 30]);
     for step in 0..3 {
         node.change(&[1], Some(&format!("changed {step}"))).await.unwrap();
         node.change(&[2 + step], None).await.unwrap();

@@ -45,16 +45,24 @@ pub(crate) struct Upsert {
     pub(crate) definition: Arc<Definition>,
 }
 
+/// What it came to.
+#[derive(Debug)]
+pub(crate) struct Upserted {
+    pub(crate) applied: Applied,
+    /// The rows that came.
+    pub(crate) came: RecordBatch,
+}
+
 /// A statement that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
     upsert: Upsert,
-    done: oneshot::Sender<Result<Option<Applied>>>,
+    done: oneshot::Sender<Result<Option<Upserted>>>,
 }
 
 /// Makes the change, with those of others that wait. `None` says that it can't be made so: rows that go are needed
 /// with their content, the table is defined anew, or the rows are too many.
-pub(crate) async fn upsert(shared: &Arc<Shared>, table: &Arc<OpenStream>, upsert: Upsert) -> Result<Option<Applied>> {
+pub(crate) async fn upsert(shared: &Arc<Shared>, table: &Arc<OpenStream>, upsert: Upsert) -> Result<Option<Upserted>> {
     if upsert.rows.num_rows() > MOST_ROWS {
         return Ok(None);
     }
@@ -112,7 +120,7 @@ async fn make(turn: Turn, together: Vec<Waiting>) {
     }
 }
 
-async fn make_all(turn: Turn, upserts: &[Upsert]) -> Result<Vec<Option<Applied>>> {
+async fn make_all(turn: Turn, upserts: &[Upsert]) -> Result<Vec<Option<Upserted>>> {
     let nothing = || upserts.iter().map(|_| None).collect();
     if turn.needs_old_content() {
         return Ok(nothing());
@@ -148,7 +156,7 @@ struct Resolved<'a> {
 
 impl Resolved<'_> {
     /// Adds what a statement does.
-    fn add(&mut self, upsert: &Upsert, to: &mut Gathered) -> Result<Applied> {
+    fn add(&mut self, upsert: &Upsert, to: &mut Gathered) -> Result<Upserted> {
         let prints = self.keys.prints.prints(&upsert.rows)?;
         let met: Vec<Option<i64>> =
             prints.iter().map(|print| self.came.get(print).copied().or_else(|| self.keys.row(*print))).collect();
@@ -176,10 +184,9 @@ impl Resolved<'_> {
         if applied.come > 0 {
             let first = self.state.take_numbers(rows.num_rows());
             self.came.extend(prints.iter().copied().zip(first..));
-            applied.kept.push(rows.clone());
-            to.comes(rows, prints, first);
+            to.comes(rows.clone(), prints, first);
         }
-        Ok(applied)
+        Ok(Upserted { applied, came: rows })
     }
 
     /// What is told of rows that go: the columns of their keys, and their numbers.

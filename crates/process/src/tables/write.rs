@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use millstream_buffer::{Append, Key, Part};
 use millstream_catalog::fault::Code;
+use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
@@ -43,9 +44,11 @@ pub(crate) struct Applied {
     pub(crate) come: u64,
     /// Whether its key was there already: then nothing came.
     pub(crate) duplicate: bool,
-    /// The rows that came, as they are in the table, where they were asked for.
-    pub(crate) kept: Vec<RecordBatch>,
 }
+
+/// Takes the rows that come, as they are in the table: each batch before the next change is asked for, and all before
+/// any is durable.
+pub(crate) type Kept = Mutex<Vec<RecordBatch>>;
 
 /// The right to change a table: nobody else does while it is there, and a query run now sees everything before it.
 #[derive(Debug)]
@@ -107,8 +110,12 @@ impl Turn {
         RowsByKey::of(&self.shared, &self.table).await
     }
 
-    /// Makes all changes, or none. With `keep` the rows that came are given back.
-    pub(crate) async fn apply(self, mut changes: BoxStream<'_, Result<Change>>, keep: bool) -> Result<Applied> {
+    /// Makes all changes, or none; `keep` gets the rows that come.
+    pub(crate) async fn apply(
+        self,
+        mut changes: BoxStream<'_, Result<Change>>,
+        keep: Option<&Kept>,
+    ) -> Result<Applied> {
         let Turn { shared, table, gate, base } = self;
         if let Some(base) = base {
             return others::apply(&shared, &table, &base, changes, keep, Gate::Alone { _gate: gate }).await;
@@ -137,7 +144,7 @@ pub(crate) async fn insert(
     shared: &Arc<Shared>,
     table: &Arc<OpenStream>,
     rows: BoxStream<'_, Result<Rows>>,
-    keep: bool,
+    keep: Option<&Kept>,
 ) -> Result<Applied> {
     insert_keyed(shared, table, rows, keep, None).await
 }
@@ -147,7 +154,7 @@ pub(crate) async fn insert_keyed(
     shared: &Arc<Shared>,
     table: &Arc<OpenStream>,
     mut rows: BoxStream<'_, Result<Rows>>,
-    keep: bool,
+    keep: Option<&Kept>,
     key: Option<Key>,
 ) -> Result<Applied> {
     let state = state_of(table)?;

@@ -356,7 +356,7 @@ impl CopyJob {
             Ok::<_, Error>(Some((Rows { batch: piece.batch, missing }, (pieces, handle, quarantined, identity))))
         });
         let key = key.map(|key| log_key("", &key, 0));
-        let applied = tables::insert_keyed(&self.shared, &self.open, rows.boxed(), false, key).await?;
+        let applied = tables::insert_keyed(&self.shared, &self.open, rows.boxed(), None, key).await?;
         match applied.duplicate {
             true => totals.present += applied.come,
             false => totals.added += applied.come,
