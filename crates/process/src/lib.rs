@@ -37,4 +37,4 @@ pub use files::{
 };
 pub use ingest::{Admitted, IdempotencyKey, PositionToken, QuarantinedRow, Receipt, RejectedRow, Rows, StreamHandle};
 pub use live::{ChangeId, ChangedRows, StreamTail, TailEvent, TailRows, TailStart, ViewChanges, ViewEvent, ViewStart};
-pub use sql::{Canceller, Outcome, Prepared, RowStream, RunOptions, Session, Statement};
+pub use sql::{Canceller, Outcome, Prepared, RowStream, RunOptions, STACK_BYTES, Session, Statement};

@@ -112,6 +112,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("millstream")
+        .thread_stack_size(millstream_process::STACK_BYTES)
         .build()
         .map_err(|e| Failure::io("start the worker threads", &e))
 }

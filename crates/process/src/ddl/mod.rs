@@ -78,6 +78,7 @@ mod column_type;
 mod copy;
 mod create;
 mod cursor;
+mod depth;
 mod entry;
 mod options;
 mod policy;

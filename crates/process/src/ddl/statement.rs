@@ -11,6 +11,7 @@ use super::alter::alter_stream;
 use super::copy::copy;
 use super::create::create_stream;
 use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
+use super::depth::refuse_deep;
 use super::split::Piece;
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 
 /// Parses one statement.
 pub(super) fn parse_one(piece: Piece<'_>) -> Result<ParsedStatement> {
+    refuse_deep(&piece.tokens)?;
     let (text, offset) = (piece.text, piece.offset);
     let mut cursor = Cursor::new(Piece { text, offset, tokens: piece.tokens.clone() });
     let own = match query::emitted(&mut cursor, &piece.tokens)? {

@@ -44,3 +44,4 @@ pub use statement::{Prepared, Statement};
 pub(crate) use stopping::stopping_with;
 pub(crate) use uuid_casts::check_uuid_casts;
 pub(crate) use workers::QueryWorkers;
+pub use workers::STACK_BYTES;

@@ -8,12 +8,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{Error, Result};
 
+/// The stack of a thread that plans or runs statements, bytes; only what is used takes memory. A statement's tree is
+/// gone down recursively, in places that look for no more stack when theirs ends.
+pub const STACK_BYTES: usize = 32 << 20;
 /// Stack that the planner must find at each of the places where it looks, bytes. What lies between two of them takes
 /// hundreds of kilobytes in a build without optimization, and with the planner's own choice, 128 KiB, a query within
 /// another could end the process.
-const STACK_LEFT: usize = 1 << 20;
-/// How much it gets where it does not, bytes; only what is used takes memory.
-const STACK_MORE: usize = 8 << 20;
+const STACK_LEFT: usize = 4 << 20;
 
 /// A runtime for queries; it goes with the engine.
 #[derive(Debug)]
@@ -26,9 +27,10 @@ impl QueryWorkers {
     /// Starts one thread per core.
     pub(crate) fn start() -> Result<Self> {
         recursive::set_minimum_stack_size(STACK_LEFT);
-        recursive::set_stack_allocation_size(STACK_MORE);
+        recursive::set_stack_allocation_size(STACK_BYTES);
         let runtime = Builder::new_multi_thread()
             .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|e| Error::rejected(Code::IoError, format!("cannot start the query threads: {e}")))?;
