@@ -20,10 +20,13 @@ use crate::background::open_table;
 use crate::engine::Shared;
 use crate::read::{BatchAdapter, scan_lake};
 use crate::stream::OpenStream;
-use crate::tables::{FilesOfChange, Following, TableSource, altered_meanwhile, changed_rows, names_files};
+use crate::tables::{FilesOfChange, Following, TableSource, changed_rows, names_files};
 use crate::{Error, Result};
 
 /// A table, read change by change.
+///
+/// The columns that a view reads stay while it is there, ALTER TABLE sees to that; others may come, go and be renamed,
+/// and are not looked at.
 pub(super) struct TableInput {
     pub(super) table: Arc<OpenStream>,
     adapter: BatchAdapter,
@@ -35,8 +38,6 @@ pub(super) struct TableInput {
     /// What was read and is not taken yet.
     waiting: VecDeque<LogBatch>,
     pub(super) ends: watch::Receiver<Positions>,
-    /// The version of the table's definition whose columns it takes, as far as columns were more than added.
-    reshaped: u32,
     _following: Option<Following>,
 }
 
@@ -45,7 +46,6 @@ impl TableInput {
         let ends = table.log().subscribe();
         let following = Following::of(&table);
         Self {
-            reshaped: table.definition().stream.reshaped(),
             table,
             adapter: BatchAdapter::new(schema),
             position: Positions::zero(1),
@@ -75,10 +75,13 @@ impl TableInput {
         state.look(shared, table).await?;
         // A change that began before it was followed may not keep what went.
         state.settle().await;
-        let snapshot = state.snapshot(shared, table).await?;
-        if snapshot.reshaped != self.reshaped {
-            return Err(altered_meanwhile(table.name()));
-        }
+        let snapshot = loop {
+            let snapshot = state.snapshot(shared, table).await?;
+            // Otherwise it was altered between the two looks.
+            if snapshot.reshaped == table.definition().stream.reshaped() {
+                break snapshot;
+            }
+        };
         let position = Positions(vec![snapshot.hot.to]);
         let source = TableSource::new(Arc::clone(shared), Arc::clone(table), true).at(snapshot);
         let place = |name: &str| source.schema().index_of(name).map_err(|e| wrap(e.into()));
@@ -101,9 +104,6 @@ impl TableInput {
         while rows < limit {
             if !self.is_reading() && !self.read_on()? {
                 break;
-            }
-            if self.table.definition().stream.reshaped() != self.reshaped {
-                return Ok(News::Lost(format!("table {} has other columns", self.table.name())));
             }
             if !self.is_reading() {
                 return if taken.is_empty() { Ok(News::Lost(self.lost())) } else { Ok(News::Rows(taken)) };
