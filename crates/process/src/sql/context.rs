@@ -74,6 +74,7 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
     let numbered = crate::pg_catalog::Numbered::new(Arc::downgrade(shared));
     crate::pg_catalog::register(&context, DATABASE, numbered).map_err(|e| Error::from_datafusion(e, ""))?;
     super::uuid_casts::register(&context);
+    super::overflow::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
     CastTypes::install(&context);
     millstream_windows::register(&context).map_err(|e| Error::from_datafusion(e, ""))?;
     let versions = Arc::new(super::versions::VersionPlanner);

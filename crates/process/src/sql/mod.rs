@@ -10,6 +10,7 @@ mod duplicates;
 mod hidden;
 mod history;
 mod optimized;
+mod overflow;
 mod pauses;
 mod plain_views;
 mod plans;
