@@ -18,10 +18,25 @@ pub(crate) fn respell_merge(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let solid: Vec<&TokenWithSpan> = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
     let mut out = Vec::with_capacity(tokens.len());
     let mut inserts = false;
+    let (mut parentheses, mut cases) = (0_usize, 0_usize);
     let mut i = 0;
     while let Some(token) = solid.get(i) {
         let next = |n: usize, word: &str| solid.get(i + n).is_some_and(|token| is_word(token, word));
-        if is_word(token, "when") {
+        match &token.token {
+            Token::LParen => parentheses += 1,
+            Token::RParen => parentheses = parentheses.saturating_sub(1),
+            _ => {}
+        }
+        // A column may be called so behind the name of its table.
+        let named = i > 0 && solid[i - 1].token == Token::Period;
+        if parentheses == 0 && !named && is_word(token, "case") {
+            cases += 1;
+        } else if parentheses == 0 && !named && is_word(token, "end") {
+            cases = cases.saturating_sub(1);
+        }
+        // The WHEN of a CASE is no clause.
+        let clause = parentheses == 0 && cases == 0 && !named;
+        if clause && is_word(token, "when") {
             inserts = next(1, "not") && next(2, "matched") && !(next(3, "by") && next(4, "source"));
         }
         if is_word(token, "then") && next(1, "do") && next(2, "nothing") {
@@ -83,6 +98,13 @@ mod tests {
              MATCHED THEN INSERT (\"do nothing\") VALUES (NULL) WHEN NOT MATCHED BY SOURCE THEN UPDATE SET \
              \"do nothing\" = NULL"
         );
+    }
+
+    #[test]
+    fn the_when_of_a_case_is_no_clause() {
+        let sql = "MERGE INTO t USING s ON t.a = s.a WHEN NOT MATCHED AND CASE WHEN s.b THEN true ELSE s.end END THEN \
+                   DO NOTHING WHEN NOT MATCHED AND (CASE WHEN s.c THEN true END) THEN DO NOTHING";
+        assert_eq!(parsed(sql).matches("THEN INSERT (\"do nothing\") VALUES (NULL)").count(), 2);
     }
 
     #[test]
