@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Ident, ObjectName as SqlName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value,
-    Visit, Visitor, With,
+    CastKind, DataType as SqlType, ExactNumberInfo, ExcludeSelectItem, Expr, Ident, ObjectName as SqlName, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins,
+    UnaryOperator, Value, Visit, Visitor, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -68,10 +68,12 @@ pub(super) fn row_items(target: &Target) -> Vec<SelectItem> {
     std::iter::once(number).chain(columns).map(SelectItem::UnnamedExpr).collect()
 }
 
-/// `relation.*`.
-pub(super) fn all_of(relation: &Ident) -> SelectItem {
-    let kind = SelectItemQualifiedWildcardKind::ObjectName(SqlName::from(vec![relation.clone()]));
-    SelectItem::QualifiedWildcard(kind, Default::default())
+/// `relation.*`, perhaps without a column.
+pub(super) fn all_of(relation: &SqlName, but: Option<&str>) -> SelectItem {
+    let mut options = WildcardAdditionalOptions::default();
+    options.opt_exclude =
+        but.map(|column| ExcludeSelectItem::Single(SqlName::from(vec![Ident::with_quote('"', column)])));
+    SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(relation.clone()), options)
 }
 
 /// A table of a schema in FROM, under a name.
@@ -101,8 +103,8 @@ pub(super) fn alias_of(name: &Ident) -> TableAlias {
     TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }
 }
 
-/// The names by which a statement knows what stands in a FROM.
-pub(super) fn names_in(from: &[TableWithJoins]) -> Vec<Ident> {
+/// The names by which a statement knows what stands in a FROM: a table without another name keeps its schema's.
+pub(super) fn names_in(from: &[TableWithJoins]) -> Vec<SqlName> {
     let factors = from.iter().flat_map(|f| std::iter::once(&f.relation).chain(f.joins.iter().map(|j| &j.relation)));
     let mut names = Vec::new();
     for factor in factors {
@@ -116,16 +118,22 @@ pub(super) fn names_in(from: &[TableWithJoins]) -> Vec<Ident> {
     names
 }
 
-fn name_of(factor: &TableFactor) -> Option<Ident> {
+fn name_of(factor: &TableFactor) -> Option<SqlName> {
     match factor {
         TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::Derived { alias: Some(alias), .. }
         | TableFactor::NestedJoin { alias: Some(alias), .. }
         | TableFactor::Function { alias: Some(alias), .. }
-        | TableFactor::UNNEST { alias: Some(alias), .. } => Some(alias.name.clone()),
-        TableFactor::Table { name, .. } => name.0.last().and_then(|part| part.as_ident()).cloned(),
+        | TableFactor::UNNEST { alias: Some(alias), .. } => Some(SqlName::from(vec![alias.name.clone()])),
+        TableFactor::Table { name, version: Some(_), .. } => last_of(name).map(|last| SqlName::from(vec![last])),
+        TableFactor::Table { name, .. } => Some(name.clone()),
         _ => None,
     }
+}
+
+/// The last part of a name.
+pub(super) fn last_of(name: &SqlName) -> Option<Ident> {
+    name.0.last().and_then(|part| part.as_ident()).cloned()
 }
 
 /// An expression that is assigned to a column, as the planner is to take it, and what is known of its type.

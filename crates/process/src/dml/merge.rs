@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Ident, Join, JoinConstraint, JoinOperator, Merge, MergeAction, MergeClause,
-    MergeClauseKind, MergeInsertExpr, MergeInsertKind, Query, SelectItem, TableFactor, TableWithJoins, Value, VisitMut,
-    VisitorMut, With,
+    MergeClauseKind, MergeInsertExpr, MergeInsertKind, ObjectName as SqlName, Query, TableFactor, TableWithJoins,
+    Value, VisitMut, VisitorMut, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use millstream_catalog::OFFSET_COLUMN;
@@ -35,11 +35,12 @@ pub(super) async fn merge(
     let text = planner.text;
     let target = Target::of_factor(planner.shared, text, &merge.table)?;
     target.must_change("MERGE")?;
-    let source = source_name(&merge.source, text)?;
+    let (source, source_relation) = source_name(&merge.source, text)?;
     if folded(&source) == folded(&target.alias) {
         let message = format!("table name {:?} is given twice: give one of the two another with AS", folded(&source));
         return Err(refused(Code::DuplicateObject, message, text, source.span));
     }
+    check_clauses(&merge.clauses, text)?;
     let kinds = Kinds::of(&merge.clauses);
     let scopes = Scopes { target: &target, source: &source };
     let mut acts = Vec::new();
@@ -47,7 +48,7 @@ pub(super) async fn merge(
     let mut cases = Vec::new();
     for clause in &merge.clauses {
         let mut clause = clause.clone();
-        scopes.qualify(&mut clause);
+        scopes.qualify(&mut clause, text)?;
         let pick = match act(&target, text, &clause)? {
             Some((act, set, rest)) => {
                 acts.push(act);
@@ -73,7 +74,10 @@ pub(super) async fn merge(
     }
     let others = items.len();
     if returning {
-        items.push(source_items(&source));
+        items.push(match kinds.by_source {
+            false => ast::all_of(&source_relation, None),
+            true => ast::all_of(&SqlName::from(vec![source.clone()]), Some(HERE)),
+        });
     }
     let from = vec![joined(&target, merge, &source, kinds)?];
     let plan = planner.plan(Selection { with, items, from, filter: None }.query()?).await?;
@@ -83,6 +87,27 @@ pub(super) async fn merge(
     let others = others..plan.schema().fields().len();
     let picked = Some(target.columns().len() + 1);
     Ok((target, RowChange { plan, acts, picked, repeats: Repeats::Refused, others }))
+}
+
+/// Refuses a MERGE that does nothing, and clauses that no pair of rows comes to.
+fn check_clauses(clauses: &[MergeClause], text: &str) -> Result<()> {
+    if clauses.is_empty() {
+        let message = "MERGE has no WHEN clause: say what is done, WHEN MATCHED THEN … or WHEN NOT MATCHED THEN …";
+        return Err(Error::rejected(Code::SyntaxError, message));
+    }
+    // NOT MATCHED is BY TARGET where it does not say.
+    let kind = |clause: &MergeClause| match clause.clause_kind {
+        MergeClauseKind::NotMatchedByTarget => MergeClauseKind::NotMatched,
+        kind => kind,
+    };
+    for (i, clause) in clauses.iter().enumerate() {
+        let mut before = clauses[..i].iter();
+        if before.any(|earlier| kind(earlier) == kind(clause) && earlier.predicate.is_none()) {
+            let message = "unreachable WHEN clause: one of the same kind without a condition stands before it";
+            return Err(refused(Code::SyntaxError, message, text, clause.when_token.0.span));
+        }
+    }
+    Ok(())
 }
 
 /// Which kinds of clauses there are.
@@ -167,27 +192,42 @@ struct Scopes<'a> {
 
 impl Scopes<'_> {
     /// Where only one relation has a row, names without a relation are meant as its columns.
-    fn qualify(&self, clause: &mut MergeClause) {
-        let relation = match clause.clause_kind {
-            MergeClauseKind::Matched => return,
-            MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget => self.source,
-            MergeClauseKind::NotMatchedBySource => &self.target.alias,
+    /// Refuses the columns of the other.
+    fn qualify(&self, clause: &mut MergeClause, text: &str) -> Result<()> {
+        let (relation, absent) = match clause.clause_kind {
+            MergeClauseKind::Matched => return Ok(()),
+            MergeClauseKind::NotMatched | MergeClauseKind::NotMatchedByTarget => (self.source, &self.target.alias),
+            MergeClauseKind::NotMatchedBySource => (&self.target.alias, self.source),
         };
-        let mut qualifier = Qualifier { relation, target: self.target, depth: 0 };
-        if let Some(predicate) = &mut clause.predicate {
-            let _ = VisitMut::visit(predicate, &mut qualifier);
-        }
-        match &mut clause.action {
-            MergeAction::Update(update) => {
-                for assignment in &mut update.assignments {
-                    let _ = VisitMut::visit(&mut assignment.value, &mut qualifier);
-                }
+        let mut qualifier = Qualifier { relation, absent: folded(absent), target: self.target, depth: 0 };
+        let mut visited = match &mut clause.predicate {
+            Some(predicate) => VisitMut::visit(predicate, &mut qualifier),
+            None => ControlFlow::Continue(()),
+        };
+        visited = match (&mut clause.action, visited) {
+            (MergeAction::Update(update), ControlFlow::Continue(())) => {
+                let values = update.assignments.iter_mut().map(|assignment| &mut assignment.value);
+                values
+                    .map(|value| VisitMut::visit(value, &mut qualifier))
+                    .find(ControlFlow::is_break)
+                    .unwrap_or(visited)
             }
-            MergeAction::Insert(insert) => {
-                let _ = VisitMut::visit(&mut insert.kind, &mut qualifier);
+            (MergeAction::Insert(insert), ControlFlow::Continue(())) => {
+                VisitMut::visit(&mut insert.kind, &mut qualifier)
             }
-            MergeAction::Delete { .. } => {}
-        }
+            (_, visited) => visited,
+        };
+        let ControlFlow::Break(span) = visited else { return Ok(()) };
+        let (without, with) = match clause.clause_kind {
+            MergeClauseKind::NotMatchedBySource => ("NOT MATCHED BY SOURCE", "target"),
+            _ => ("NOT MATCHED", "source"),
+        };
+        let message = format!(
+            "invalid reference to table {:?}: behind {without} there is no row of it, name columns of the {with} {:?}",
+            folded(absent),
+            folded(relation)
+        );
+        Err(refused(Code::UndefinedObject, message, text, span))
     }
 
     /// When a clause takes a pair, if none before it does.
@@ -209,27 +249,37 @@ impl Scopes<'_> {
     }
 }
 
-/// Puts a relation before columns of the target's names.
+/// Puts a relation before columns of the target's names; stops at a column of the relation that has no row.
 struct Qualifier<'a> {
     relation: &'a Ident,
+    absent: String,
     target: &'a Target,
     depth: usize,
 }
 
 impl VisitorMut for Qualifier<'_> {
-    type Break = ();
+    type Break = Span;
 
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Span> {
         self.depth += 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Span> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Span> {
+        match (&*expr, self.depth) {
+            (Expr::CompoundIdentifier(parts), 0) if folded(&parts[0]) == self.absent => {
+                ControlFlow::Break(parts[0].span)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Span> {
         if let (Expr::Identifier(ident), 0) = (&*expr, self.depth)
             && self.target.columns().iter().any(|column| column.name == folded(ident))
         {
@@ -239,10 +289,11 @@ impl VisitorMut for Qualifier<'_> {
     }
 }
 
-fn source_name(source: &TableFactor, text: &str) -> Result<Ident> {
+/// How the statement calls its source, alone and with its schema.
+fn source_name(source: &TableFactor, text: &str) -> Result<(Ident, SqlName)> {
     let from = TableWithJoins { relation: source.clone(), joins: vec![] };
     match ast::names_in(std::slice::from_ref(&from)).as_slice() {
-        [name] => Ok(name.clone()),
+        [name] if let Some(last) = ast::last_of(name) => Ok((last, name.clone())),
         _ => {
             let message = "the source of MERGE needs a name: USING (…) AS name";
             Err(refused(Code::SyntaxError, message, text, Span::empty()))
@@ -285,11 +336,6 @@ fn first_from(query: &mut Query) -> Result<&mut TableWithJoins> {
         return Err(Error::rejected(Code::Internal, "a query has no FROM"));
     };
     select.from.first_mut().ok_or_else(|| Error::rejected(Code::Internal, "a query has no FROM"))
-}
-
-/// What RETURNING may name of the source.
-fn source_items(source: &Ident) -> SelectItem {
-    ast::all_of(source)
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {

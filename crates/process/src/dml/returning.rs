@@ -9,9 +9,10 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Cast, Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ExprWithAlias, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, VisitMut, VisitorMut,
+    Expr, ExprWithAlias, Ident, ObjectName as SqlName, Select, SelectItem, SelectItemQualifiedWildcardKind, VisitMut,
+    VisitorMut,
 };
 use millstream_catalog::fault::Code;
 
@@ -79,7 +80,8 @@ impl Returning {
         let (names, exprs): (Vec<String>, Vec<PlanExpr>) = exprs.into_iter().unzip();
         // Columns of one name are told apart inside, and shown as they were asked for.
         let exprs = exprs.into_iter().enumerate().map(|(i, expr)| expr.alias(format!("r{i}")));
-        let plan = over.project(exprs).and_then(LogicalPlanBuilder::build).map_err(wrap)?;
+        let plan = over.project(exprs).and_then(LogicalPlanBuilder::build);
+        let plan = plan.and_then(|plan| of_known_types(state, plan)).map_err(wrap)?;
         let names = ColumnNames::these(names);
         let schema = names.put_on(&Arc::new(Schema::clone(plan.schema().as_arrow())));
         Ok(Self { plan, names, schema, rows, acts: relations.acts, plain })
@@ -198,6 +200,28 @@ impl VisitorMut for Replaced {
     }
 }
 
+/// A projection whose columns have the types that its rows come in: the branches of a CASE, for example, are of one type
+/// only when the plan is made to run. What a parameter takes part in is cast, as its type is told with its value.
+fn of_known_types(state: &SessionState, plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
+    let coerced = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+    let LogicalPlan::Projection(projection) = plan else { return Ok(plan) };
+    let typed = projection.expr.into_iter().zip(projection.schema.fields()).zip(coerced.schema().fields());
+    let typed = typed.map(|((expr, before), after)| {
+        let open = expr.exists(|e| Ok(matches!(e, PlanExpr::Placeholder(_))))?;
+        if before.data_type() == after.data_type() && !open || *after.data_type() == DataType::Null {
+            return Ok(expr);
+        }
+        let expr = expr.unalias();
+        let expr = match expr {
+            PlanExpr::Placeholder(_) => expr,
+            expr => PlanExpr::Cast(Cast::new(Box::new(expr), after.data_type().clone())),
+        };
+        Ok(expr.alias(before.name()))
+    });
+    let typed = typed.collect::<datafusion::error::Result<Vec<_>>>()?;
+    LogicalPlanBuilder::from(Arc::unwrap_or_clone(projection.input)).project(typed)?.build()
+}
+
 fn plain_column(expr: &PlanExpr, schema: &DFSchema) -> Option<usize> {
     match expr {
         PlanExpr::Column(column) => schema.maybe_index_of_column(column),
@@ -206,6 +230,6 @@ fn plain_column(expr: &PlanExpr, schema: &DFSchema) -> Option<usize> {
 }
 
 /// The items that a query gives for RETURNING beside the target's columns: all of the other relations.
-pub(super) fn other_items(returning: bool, others: &[Ident]) -> Vec<SelectItem> {
-    if returning { others.iter().map(ast::all_of).collect() } else { Vec::new() }
+pub(super) fn other_items(returning: bool, others: &[SqlName]) -> Vec<SelectItem> {
+    if returning { others.iter().map(|other| ast::all_of(other, None)).collect() } else { Vec::new() }
 }

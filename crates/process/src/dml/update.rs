@@ -96,7 +96,7 @@ impl Changed<'_> {
         name: &'static str,
         sets: Option<&Sets>,
     ) -> Result<RowChange> {
-        let relations: Vec<Ident> = ast::names_in(self.others);
+        let relations = ast::names_in(self.others);
         let mut items = ast::row_items(target);
         let first = items.len();
         let values = sets.map(|sets| sets.items.clone()).unwrap_or_default();
