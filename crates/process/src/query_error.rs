@@ -1,7 +1,9 @@
 //! Owns what a DataFusion error says to a user: its code, and its words without the engine's names and prefixes.
 
+use std::fmt::Write;
+
 use arrow::error::ArrowError;
-use datafusion::common::SchemaError;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use millstream_catalog::fault::Code;
 
@@ -59,6 +61,13 @@ fn schema_error(error: &SchemaError) -> (Code, String) {
         SchemaError::FieldNotFound { field, valid_fields } if valid_fields.is_empty() => {
             (Code::UndefinedColumn, format!("column {:?} does not exist", field.name))
         }
+        // The name is there, of another relation.
+        SchemaError::FieldNotFound { field, valid_fields } if valid_fields.iter().any(|c| c.name == field.name) => {
+            let columns: Vec<_> = valid_fields.iter().take(COLUMNS_SHOWN).map(Column::flat_name).collect();
+            let more = if valid_fields.len() > COLUMNS_SHOWN { ", …" } else { "" };
+            let (column, columns) = (field.flat_name(), columns.join(", "));
+            (Code::UndefinedColumn, format!("there is no column {column} here; the columns are {columns}{more}"))
+        }
         SchemaError::FieldNotFound { field, valid_fields } => {
             let shown: Vec<_> = valid_fields.iter().take(COLUMNS_SHOWN).map(|c| c.name.as_str()).collect();
             let more = if valid_fields.len() > COLUMNS_SHOWN { ", …" } else { "" };
@@ -94,6 +103,8 @@ fn plan_code(message: &str) -> Code {
         Code::UndefinedColumn
     } else if lower.contains("failed to resolve schema") {
         Code::UndefinedSchema
+    } else if lower.starts_with("too many columns! the subquery") {
+        Code::SyntaxError
     } else if lower.contains("cannot coerce") || lower.contains("cannot infer common argument type") {
         Code::TypeMismatch
     } else {
@@ -150,6 +161,16 @@ fn known(text: &str) -> Option<String> {
         let (value, data_type) = tail.rsplit_once(" to type ")?;
         return Some(format!("{value} is out of range for type {data_type}"));
     }
+    if text.starts_with("Too many columns! The subquery should only return one column") {
+        return Some("a subquery that stands for a value, or behind IN, has one column: this one has more".to_owned());
+    }
+    let unplanned = ["logical expression", "undecorrelated Subquery"];
+    if text.strip_prefix("Physical plan does not support ").is_some_and(|t| unplanned.iter().any(|u| t.starts_with(u)))
+    {
+        let message = "a subquery names columns of the query around it in a way that cannot be run as a join: write \
+                       it as a JOIN, or compute what it needs in WITH";
+        return Some(message.to_owned());
+    }
     if text.contains("must appear in the GROUP BY clause") {
         let (_, tail) = text.split_once("column \"")?;
         let column = tail.split('"').next()?;
@@ -181,7 +202,12 @@ fn with_sql_types(text: &str) -> String {
     let mut inside_word = false;
     while let Some(c) = rest.chars().next() {
         let name = if inside_word { None } else { NAMES.iter().find(|(arrow, _)| starts_with_word(rest, arrow)) };
+        let decimal = if inside_word { None } else { decimal(rest) };
         match name {
+            _ if let Some((digits, tail)) = decimal => {
+                let _ = write!(out, "decimal({digits})");
+                rest = tail;
+            }
             Some((arrow, sql)) => {
                 out.push_str(sql);
                 rest = &rest[arrow.len()..];
@@ -195,6 +221,13 @@ fn with_sql_types(text: &str) -> String {
         }
     }
     out
+}
+
+/// The digits of Arrow's name of a decimal type that a text begins with, as SQL has them, and what follows it.
+fn decimal(text: &str) -> Option<(String, &str)> {
+    let tail = ["Decimal128(", "Decimal256("].iter().find_map(|name| text.strip_prefix(name))?;
+    let (digits, tail) = tail.split_once(')')?;
+    Some((digits.replace(", ", ","), tail))
 }
 
 fn starts_with_word(text: &str, word: &str) -> bool {
@@ -219,6 +252,7 @@ mod tests {
     #[test]
     fn types_are_called_by_their_sql_names_where_they_are_words() {
         assert_eq!(with_sql_types("Cannot add Int32 and MyInt32, Utf8View"), "Cannot add int and MyInt32, text");
+        assert_eq!(with_sql_types("Decimal128(38, 10) or MyDecimal128(1, 2)"), "decimal(38,10) or MyDecimal128(1, 2)");
     }
 
     #[test]

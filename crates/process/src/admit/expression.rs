@@ -16,6 +16,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use millstream_catalog::Stream;
 use millstream_catalog::fault::Code;
 
+use crate::ddl::restate_expression;
 use crate::decimals::Digits;
 use crate::query_error::describe;
 use crate::sql::check_uuid_casts;
@@ -81,6 +82,7 @@ pub(super) fn logical(sql: &str, what: &str, stream: &Stream, state: &SessionSta
     let own = DFSchema::try_from(nullable(&stream.schema())).map_err(failed)?;
     let dialect = state.config_options().sql_parser.dialect;
     let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
+    restate_expression(&mut parsed.expr).map_err(|e| failed(e.into()))?;
     check_uuid_casts(&mut parsed.expr);
     let digits = Digits::of(&mut parsed.expr);
     let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;

@@ -13,6 +13,7 @@ use super::create::create_stream;
 use super::cursor::{Cursor, MAX_DEPTH, syntax_error};
 use super::depth::refuse_deep;
 use super::split::Piece;
+use super::standard::{restate, without_only};
 use super::suggest::nearest;
 use super::{Command, ParsedStatement};
 use super::{care, query, schema, session, table, view};
@@ -186,10 +187,10 @@ fn comment_text(cursor: &mut Cursor<'_>) -> Result<Option<String>> {
     Ok(text.filter(|t| !t.is_empty()))
 }
 
-/// Every other statement, by the library; window functions in it are as the planner takes them.
+/// Every other statement, by the library; window functions and standard words in it are as the planner takes them.
 pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
     let Piece { text, offset, tokens } = piece;
-    let tokens = respell_merge(tokens);
+    let tokens = respell_merge(without_only(tokens));
     let solid = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
     let words: Vec<Token> = solid.take(2).map(|t| t.token.clone()).collect();
     let dialect = PostgreSqlDialect {};
@@ -200,6 +201,7 @@ pub(super) fn library(piece: Piece<'_>) -> Result<Command> {
     match statements.pop_front() {
         Some(mut statement) if statements.is_empty() => {
             millstream_windows::rewrite(&mut statement);
+            restate(&mut statement, text, offset)?;
             Ok(Command::Sql(Box::new(statement)))
         }
         _ => Err(Error::rejected(Code::SyntaxError, "expected one statement")),

@@ -39,8 +39,16 @@ impl Target {
             let message = format!("{object} is the platform's own and takes no changes");
             return Err(refused(Code::Denied, message, text, span));
         }
+        if shared.plain_view(&object).is_some() {
+            return Err(Error::Rejected {
+                code: Code::WrongObjectType,
+                message: format!("{object} is a view: its query alone says what is in it"),
+                hint: Some("change the table that its query reads".to_owned()),
+                position: (span.start.line > 0).then(|| char_position(text, span.start.line, span.start.column)),
+            });
+        }
         if shared.view(&object).is_some() {
-            let message = format!("{object} is a view: its query alone says what is in it");
+            let message = format!("{object} is a materialized view: its query alone says what is in it");
             return Err(refused(Code::WrongObjectType, message, text, span));
         }
         if !shared.knows(&object) {

@@ -80,7 +80,10 @@ pub(crate) fn wrong_kind(name: &ObjectName, found: &str, wanted: &str, verb: &st
     Error::Rejected {
         code: Code::WrongObjectType,
         message: format!("{name} is a {found}, not a {wanted}"),
-        hint: Some(format!("write {verb} {} {name}", found.to_uppercase())),
+        hint: Some(match (verb, found) {
+            ("ALTER", "view") => format!("CREATE OR REPLACE VIEW {name} gives it another query"),
+            _ => format!("write {verb} {} {name}", found.to_uppercase()),
+        }),
         position: None,
     }
 }

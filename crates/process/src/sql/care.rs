@@ -33,7 +33,14 @@ pub(super) async fn run(session: &Session, command: &Command) -> Result<Outcome>
 /// The table or stream of that name, and its Delta table. What waits for the lake is taken in first; from then on the
 /// files that a table's log names are known, and not taken for leftovers.
 async fn lake_table(session: &Session, name: &ObjectName) -> Result<(Arc<OpenStream>, LakeTable)> {
-    let stream = session.shared.stream(name)?;
+    let stream = match session.shared.kind_of(name) {
+        Some("table" | "stream") => session.shared.stream(name)?,
+        Some(kind) => {
+            let message = format!("{name} is a {kind}: OPTIMIZE and VACUUM take a table or a stream");
+            return Err(Error::rejected(Code::WrongObjectType, message));
+        }
+        None => return Err(millstream_catalog::Error::NotFound { kind: "table", name: name.to_string() }.into()),
+    };
     refuse_others(&stream, "OPTIMIZE and VACUUM are for what lies in the lake", "do it where the table was made")?;
     tier_once(&session.shared, &stream).await?;
     if let Some(table) = stream.table() {
@@ -46,6 +53,7 @@ async fn lake_table(session: &Session, name: &ObjectName) -> Result<(Arc<OpenStr
 async fn optimize(session: &Session, name: &ObjectName, zorder: &[String]) -> Result<Outcome> {
     let shared = &session.shared;
     let (stream, table) = lake_table(session, name).await?;
+    check_columns(&stream, zorder)?;
     // A dropped table's folder goes when this lock is free, and must not be written to again.
     let _one_at_a_time = stream.care_lock.lock().await;
     still_there(&stream)?;
@@ -58,6 +66,21 @@ async fn optimize(session: &Session, name: &ObjectName, zorder: &[String]) -> Re
     let row = [report.files_compacted, report.files_written, report.bytes_compacted, report.bytes_written];
     let row = std::iter::once(Some(name.to_string())).chain(row.iter().map(|n| Some(n.to_string())));
     rows_of(&OPTIMIZE, vec![row.collect()], "OPTIMIZE")
+}
+
+/// Rows are ordered by columns that are there.
+fn check_columns(stream: &OpenStream, zorder: &[String]) -> Result<()> {
+    let columns = &stream.definition().stream.columns;
+    match zorder.iter().find(|name| columns.iter().all(|column| column.name != **name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            let (kind, of) = (stream.kind(), stream.name());
+            let message =
+                format!("column {name:?} of {kind} {of} does not exist; the columns are {}", known.join(", "));
+            Err(Error::rejected(Code::UndefinedColumn, message))
+        }
+    }
 }
 
 /// Moves and expires what is due by the table's options.
