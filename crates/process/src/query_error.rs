@@ -9,6 +9,9 @@ use millstream_catalog::fault::Code;
 
 /// How many columns a message lists.
 const COLUMNS_SHOWN: usize = 20;
+/// What is said of a subquery that the planner cannot make a join.
+const OUT_OF_REACH: &str = "a subquery names columns of the query around it in a way that cannot be run as a join: \
+                            write it as a JOIN, or compute what it needs in WITH";
 
 /// The code and the message of an error, by its root.
 pub(crate) fn describe(error: &DataFusionError) -> (Code, String) {
@@ -61,6 +64,10 @@ fn schema_error(error: &SchemaError) -> (Code, String) {
         SchemaError::FieldNotFound { field, valid_fields } if valid_fields.is_empty() => {
             (Code::UndefinedColumn, format!("column {:?} does not exist", field.name))
         }
+        // A subquery within a subquery names a column of the outermost query.
+        SchemaError::FieldNotFound { valid_fields, .. } if valid_fields.iter().any(is_of_subquery) => {
+            (Code::Unsupported, OUT_OF_REACH.to_owned())
+        }
         // The name is there, of another relation.
         SchemaError::FieldNotFound { field, valid_fields } if valid_fields.iter().any(|c| c.name == field.name) => {
             let columns: Vec<_> = valid_fields.iter().take(COLUMNS_SHOWN).map(Column::flat_name).collect();
@@ -80,6 +87,11 @@ fn schema_error(error: &SchemaError) -> (Code, String) {
         }
         other => (Code::DuplicateColumn, other.to_string()),
     }
+}
+
+/// Whether a column is of what the optimizer makes of a subquery.
+fn is_of_subquery(column: &Column) -> bool {
+    column.relation.as_ref().is_some_and(|relation| relation.table().starts_with("__correlated_sq"))
 }
 
 fn arrow_error(error: &ArrowError) -> (Code, String) {
@@ -167,9 +179,7 @@ fn known(text: &str) -> Option<String> {
     let unplanned = ["logical expression", "undecorrelated Subquery"];
     if text.strip_prefix("Physical plan does not support ").is_some_and(|t| unplanned.iter().any(|u| t.starts_with(u)))
     {
-        let message = "a subquery names columns of the query around it in a way that cannot be run as a join: write \
-                       it as a JOIN, or compute what it needs in WITH";
-        return Some(message.to_owned());
+        return Some(OUT_OF_REACH.to_owned());
     }
     if text.contains("must appear in the GROUP BY clause") {
         let (_, tail) = text.split_once("column \"")?;

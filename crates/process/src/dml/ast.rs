@@ -70,9 +70,8 @@ pub(super) fn row_items(target: &Target) -> Vec<SelectItem> {
 
 /// `relation.*`, perhaps without a column.
 pub(super) fn all_of(relation: &SqlName, but: Option<&str>) -> SelectItem {
-    let mut options = WildcardAdditionalOptions::default();
-    options.opt_exclude =
-        but.map(|column| ExcludeSelectItem::Single(SqlName::from(vec![Ident::with_quote('"', column)])));
+    let but = but.map(|column| ExcludeSelectItem::Single(SqlName::from(vec![Ident::with_quote('"', column)])));
+    let options = WildcardAdditionalOptions { opt_exclude: but, ..Default::default() };
     SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(relation.clone()), options)
 }
 
