@@ -1,6 +1,7 @@
 //! Owns the SQL surface that the doors call: sessions, prepared statements and their results.
 
 mod care;
+mod coerced;
 mod column_names;
 mod commands;
 mod compact;
@@ -19,6 +20,7 @@ mod rows;
 mod search_path;
 mod session;
 mod settings;
+mod shadowed;
 mod shares;
 mod sieve;
 mod spilling;

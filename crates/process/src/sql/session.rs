@@ -23,7 +23,8 @@ use super::rows::Query;
 use super::settings::Settings;
 use super::statement::PlannedQuery;
 use super::{
-    Outcome, Prepared, RowStream, Statement, check_uuid_casts, commands, duplicates, hidden, time_travel, views,
+    Outcome, Prepared, RowStream, Statement, check_uuid_casts, coerced, commands, duplicates, hidden, shadowed,
+    time_travel, views,
 };
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
@@ -436,11 +437,15 @@ async fn plan_rewritten(
             return Err(Error::rejected(Code::DuplicateColumn, message));
         }
         Err(e) if duplicates::is_duplicate(&e) => state.statement_to_plan(duplicates::told_apart(ast)).await,
+        Ok(plan) if shadowed::takes_fields_of_plain_columns(&plan) => {
+            let told_apart = state.statement_to_plan(shadowed::told_apart(ast)).await;
+            Ok(told_apart.ok().filter(|plan| !shadowed::takes_fields_of_plain_columns(plan)).unwrap_or(plan))
+        }
         planned => planned,
     };
     let plan = plan.and_then(|plan| digits.exact_plan(plan));
     let plan = plan.map_err(|e| Error::from_datafusion(e, text))?;
-    Ok(plan)
+    Ok(coerced::with_types_of_rows(&state, plan))
 }
 
 /// Plans over tables that show their hidden columns.
