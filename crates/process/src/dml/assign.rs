@@ -100,10 +100,11 @@ impl Assignment {
             }
             Way::Cast => self.cast(values)?,
         };
-        // An array type may differ from the column's in the names of its parts alone.
+        // An array type may differ from the column's in the names of its parts alone; a parameter in a CASE may make it
+        // of another type than was planned.
         match *assigned.data_type() == self.arrow {
             true => Ok(assigned),
-            false => cast(&assigned, &self.arrow).map_err(failed),
+            false => self.cast(&assigned),
         }
     }
 
@@ -222,6 +223,16 @@ mod tests {
         assert_eq!(assign(Arc::clone(&texts), DataType::Int, Given::Untyped).unwrap(), "12 -3");
         let error = assign(texts, DataType::Int, Given::Typed).unwrap_err();
         assert_eq!(error.to_string(), "column \"c\" is of type int but the expression is of type text");
+    }
+
+    #[test]
+    fn values_of_another_type_than_was_planned_are_never_lost() {
+        let column = Column::new("c", DataType::SmallInt);
+        let planned = Assignment::new(&column, &ArrowType::Int16, Given::Typed).unwrap();
+        let ints: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        assert_eq!(planned.apply(&ints).unwrap().data_type(), &ArrowType::Int16);
+        let error = planned.apply(&(Arc::new(Int64Array::from(vec![1, 99999])) as ArrayRef)).unwrap_err();
+        assert_eq!(error.to_string(), "column \"c\": 99999 is out of range for smallint");
     }
 
     #[test]

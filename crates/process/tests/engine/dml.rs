@@ -233,6 +233,29 @@ async fn a_prepared_insert_knows_the_types_of_its_parameters_and_takes_values() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_in_a_case_is_assigned_and_returned_or_refused() {
+    let node = Node::start().await;
+    node.ask("CREATE TABLE t (id int PRIMARY KEY, n smallint)").await.unwrap();
+    node.ask("INSERT INTO t VALUES (1, 1), (2, 2)").await.unwrap();
+    let session = node.engine.session();
+    let sql = "UPDATE t SET n = CASE WHEN id = 1 THEN n ELSE $1 END RETURNING CASE WHEN id = 1 THEN n ELSE $1 END";
+    let prepared = session.prepare(&session.parse(sql).unwrap()[0]).await.unwrap();
+    let params = [ScalarValue::Int64(Some(7))];
+    let Outcome::Rows { rows, .. } = session.run(&prepared, &params, RunOptions::default()).await.unwrap() else {
+        panic!("RETURNING gives rows")
+    };
+    let rows: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    let types: Vec<_> = prepared.schema().unwrap().fields().iter().map(|f| f.data_type().clone()).collect();
+    assert_eq!(types, [rows[0].column(0).data_type().clone()]);
+    assert_eq!(node.number("SELECT sum(n) FROM t").await, 8);
+    let params = [ScalarValue::Int64(Some(70_000))];
+    let error = session.run(&prepared, &params, RunOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange, "{error}");
+    assert_eq!(node.number("SELECT sum(n) FROM t").await, 8);
+    node.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_runs_too_long_changes_nothing_and_lets_go_of_the_table() {
     let node = Node::start().await;
     node.ask("CREATE TABLE t (id bigint, n int)").await.unwrap();
