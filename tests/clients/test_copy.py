@@ -55,6 +55,28 @@ def test_binary_rows_of_psycopg_go_in_and_come_out(connection, target):
         assert list(copy.rows()) == ROWS
 
 
+@pytest.mark.parametrize("form", ["text", "binary"])
+def test_intervals_of_psycopg_go_in_and_come_out(node, connection, form):
+    node.sql("CREATE TABLE durations (id INT, took INTERVAL)")
+    rows = [(1, datetime.timedelta(days=3, seconds=5.5)), (2, datetime.timedelta(hours=1)), (3, -datetime.timedelta(minutes=90)), (4, None)]
+    try:
+        with connection.cursor().copy(f"COPY durations FROM STDIN (FORMAT {form})") as copy:
+            copy.set_types(["int4", "interval"])
+            for row in rows:
+                copy.write_row(row)
+        assert connection.execute("SELECT * FROM durations ORDER BY id").fetchall() == rows
+        with connection.cursor().copy(f"COPY (SELECT * FROM durations ORDER BY id) TO STDOUT (FORMAT {form})") as copy:
+            copy.set_types(["int4", "interval"])
+            assert list(copy.rows()) == rows
+        with connection.cursor().copy("COPY durations TO STDOUT") as copy:
+            written = b"".join(copy)
+        with connection.cursor().copy("COPY durations FROM STDIN") as copy:
+            copy.write(written)
+        assert connection.execute("SELECT count(*), count(DISTINCT took) FROM durations").fetchone() == (8, 3)
+    finally:
+        node.sql("DROP TABLE durations")
+
+
 def test_a_copy_that_fails_adds_nothing(connection, target):
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="line 2.*id"):
         with connection.cursor().copy(f"COPY {target} (id, name) FROM STDIN") as copy:

@@ -20,7 +20,6 @@ mod arrow_ipc;
 mod columns;
 pub mod compression;
 mod csv;
-mod datetime;
 mod error;
 mod json;
 mod number;

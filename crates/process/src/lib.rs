@@ -5,6 +5,7 @@
 
 pub mod admit;
 mod background;
+pub mod datetime;
 pub mod ddl;
 mod decimals;
 mod dml;
@@ -26,6 +27,7 @@ mod sql;
 mod stream;
 mod system;
 mod tables;
+pub mod text_casts;
 pub mod text_forms;
 mod views;
 

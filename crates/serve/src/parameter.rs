@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Decimal128Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, Decimal128Array, StringArray, new_empty_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use millstream_catalog::fault::{Code, Fault};
-use millstream_process::text_forms;
+use millstream_process::{text_casts, text_forms};
 use serde_json::Value;
 
 /// A parameter that is not what its place needs.
@@ -103,6 +103,11 @@ pub(crate) fn from_text(text: &str, data_type: Option<&DataType>) -> Result<Scal
         }
         DataType::Struct(_) | DataType::Map(..) => {
             Err((Code::Unsupported, format!("a parameter of type {} is not supported", name_of(data_type))))
+        }
+        data_type if text_casts::reads(data_type) => {
+            let found = text_casts::cast_text(&StringArray::from(vec![text]), data_type).ok();
+            let found = found.filter(|found| found.is_valid(0)).and_then(|f| ScalarValue::try_from_array(&f, 0).ok());
+            found.ok_or_else(|| invalid(text, data_type))
         }
         _ => cast(ScalarValue::Utf8(Some(text.trim().to_owned())), data_type).map_err(|(code, _)| match code {
             Code::OutOfRange => (code, format!("{} is out of range for {}", shown(text), name_of(data_type))),

@@ -14,9 +14,9 @@
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use millstream_process::datetime::{self, TimeFault};
 
 use super::columns::{Bytes, ColumnBuffer, Values};
-use super::datetime::{self, TimeFault};
 use super::number::{Number, NumberFault};
 use super::refusal::{Parsed, Refusal};
 

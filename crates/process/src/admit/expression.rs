@@ -19,7 +19,7 @@ use millstream_catalog::fault::Code;
 use crate::ddl::restate_expression;
 use crate::decimals::Digits;
 use crate::query_error::describe;
-use crate::sql::check_uuid_casts;
+use crate::sql::{check_uuid_casts, postgres_casts, spell_intervals};
 use crate::{Error, Result};
 
 /// The column that `now()` and its relatives read: the time of the request. It stands behind the stream's own.
@@ -58,7 +58,8 @@ impl Expression {
                 .with_config_options(Arc::clone(state.config_options()))
                 .build(),
         );
-        let mut expr = simplifier.coerce(expr, &schema).map_err(failed)?;
+        let expr = simplifier.coerce(expr, &schema).map_err(failed)?;
+        let mut expr = postgres_casts(expr, &schema).map_err(failed)?;
         let found = expr.get_type(&schema).map_err(failed)?;
         if let Some(target) = target.filter(|t| **t != found) {
             assignable(&found, target, what)?;
@@ -84,6 +85,7 @@ pub(super) fn logical(sql: &str, what: &str, stream: &Stream, state: &SessionSta
     let mut parsed = state.sql_to_expr_with_alias(sql, &dialect).map_err(failed)?;
     restate_expression(&mut parsed.expr).map_err(|e| failed(e.into()))?;
     check_uuid_casts(&mut parsed.expr);
+    spell_intervals(&mut parsed.expr);
     let digits = Digits::of(&mut parsed.expr);
     let expr = state.create_logical_expr_from_sql_expr(parsed, &own).map_err(failed)?;
     digits.exact_expr(expr, &own).map_err(failed)

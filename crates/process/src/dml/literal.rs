@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::compute::cast;
 use arrow::datatypes::DataType as ArrowType;
 use millstream_catalog::DataType;
 use millstream_catalog::fault::Code;
 use uuid::Uuid;
 
+use crate::text_casts::cast_text;
 use crate::text_forms;
 
 /// Why a text does not say a value.
@@ -34,15 +35,12 @@ pub(super) fn read(texts: &ArrayRef, to: &DataType) -> Result<ArrayRef, Misfit> 
 }
 
 fn scalars(texts: &StringArray, to: &DataType) -> Result<ArrayRef, Misfit> {
-    let trimmed: ArrayRef = Arc::new(texts.iter().map(|text| text.map(str::trim)).collect::<StringArray>());
-    let arrow = to.to_arrow();
-    let options = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(&trimmed, &arrow, &options).map_err(|_| {
-        let fits = cast(&trimmed, &arrow).ok();
-        let unfit = |row: &usize| texts.is_valid(*row) && fits.as_ref().is_none_or(|fits| fits.is_null(*row));
-        let text = (0..texts.len()).find(unfit).map(|row| texts.value(row)).unwrap_or_default();
-        misfit(text, to)
-    })
+    let trimmed: StringArray = texts.iter().map(|text| text.map(str::trim)).collect();
+    let found = cast_text(&trimmed, &to.to_arrow()).map_err(|e| (Code::Internal, e.to_string()))?;
+    match (0..texts.len()).find(|row| texts.is_valid(*row) && found.is_null(*row)) {
+        Some(row) => Err(misfit(texts.value(row), to)),
+        None => Ok(found),
+    }
 }
 
 fn misfit(text: &str, to: &DataType) -> Misfit {

@@ -20,7 +20,7 @@ use super::ast;
 use super::supplied::SuppliedTable;
 use super::target::{Target, refused};
 use crate::decimals::Digits;
-use crate::sql::{ColumnNames, check_uuid_casts, folded, name_of};
+use crate::sql::{ColumnNames, check_uuid_casts, folded, name_of, spell_intervals};
 use crate::{Error, Result};
 
 /// What `merge_action()` is called among the columns.
@@ -167,6 +167,7 @@ fn planned(state: &SessionState, text: &str, expr: &Expr, schema: &DFSchema) -> 
         ));
     }
     check_uuid_casts(&mut expr);
+    spell_intervals(&mut expr);
     let digits = Digits::of(&mut expr);
     let expr = state
         .create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias: None }, schema)

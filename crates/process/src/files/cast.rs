@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 pub(super) use nested::{row_in_json, to_json};
 
+use crate::text_casts::cast_text;
 use crate::{Error, Result};
 
 /// How much of a value a message shows.
@@ -47,8 +48,7 @@ pub(super) fn from_text(cells: &StringArray, wanted: Wanted<'_>, bad: &mut Vec<B
         DataType::Bytea => Ok(bytes(cells, wanted, bad)),
         DataType::Array(_) | DataType::Row(_) => nested::from_text(cells, wanted, bad),
         plain => {
-            let target = plain.to_arrow();
-            let found = cast(cells, &target)?;
+            let found = cast_text(cells, &plain.to_arrow()).map_err(defect)?;
             if found.null_count() == cells.null_count() {
                 return Ok(found);
             }

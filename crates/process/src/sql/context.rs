@@ -64,6 +64,7 @@ pub(crate) fn query_context(shared: &Arc<Shared>) -> Result<SessionContext> {
         .with_runtime_env(runtime)
         .with_catalog_list(catalogs)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(super::casts::PostgresCasts))
         .with_physical_optimizer_rule(Arc::new(super::sieve::SieveBehindScans))
         .with_physical_optimizer_rule(Arc::new(super::pauses::PauseBehindGrowth))
         .build();

@@ -1,6 +1,7 @@
 //! Owns the SQL surface that the doors call: sessions, prepared statements and their results.
 
 mod care;
+mod casts;
 mod coerced;
 mod column_names;
 mod commands;
@@ -33,6 +34,7 @@ mod versions;
 mod views;
 mod workers;
 
+pub(crate) use casts::{postgres_casts, spell_intervals};
 pub(crate) use column_names::{ColumnNames, name_of};
 pub(crate) use context::query_context;
 pub(crate) use hidden::{folded, names_hidden, object_name};

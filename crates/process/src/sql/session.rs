@@ -24,6 +24,7 @@ use super::settings::Settings;
 use super::statement::PlannedQuery;
 use super::{
     Outcome, Prepared, RowStream, Statement, check_uuid_casts, coerced, commands, duplicates, hidden, shadowed,
+    spell_intervals,
     time_travel, views,
 };
 use crate::ddl::{self, Command};
@@ -484,7 +485,10 @@ fn as_sql(name: &str) -> String {
 
 fn check_casts(statement: &mut DfStatement) {
     match statement {
-        DfStatement::Statement(statement) => check_uuid_casts(statement.as_mut()),
+        DfStatement::Statement(statement) => {
+            check_uuid_casts(statement.as_mut());
+            spell_intervals(statement.as_mut());
+        }
         DfStatement::Explain(explain) => check_casts(&mut explain.statement),
         _ => {}
     }

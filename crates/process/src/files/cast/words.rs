@@ -2,12 +2,13 @@
 
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::compute::interleave;
-use chrono::{DateTime, NaiveDateTime};
+use chrono::NaiveDateTime;
 use millstream_catalog::DataType;
 use millstream_catalog::fault::Code;
 
-use super::{BadCell, Wanted, cast, cut, defect, not_valid};
+use super::{BadCell, Wanted, cut, defect, not_valid};
 use crate::Result;
+use crate::text_casts::cast_text;
 
 /// Looks again at the cells that are NULL in `found` and were not: perhaps they are only written in another way.
 pub(super) fn second_look(
@@ -19,7 +20,7 @@ pub(super) fn second_look(
     let doubtful: Vec<usize> = (0..cells.len()).filter(|row| found.is_null(*row) && !cells.is_null(*row)).collect();
     let respelt: StringArray =
         doubtful.iter().map(|row| Some(respelled(cells.value(*row), wanted.data_type))).collect();
-    let again = cast(&respelt, found.data_type())?;
+    let again = cast_text(&respelt, found.data_type()).map_err(defect)?;
     for (i, row) in doubtful.iter().enumerate().filter(|(i, _)| again.is_null(*i)) {
         bad.push(refused(*row, respelt.value(i), cells.value(*row), wanted));
     }
@@ -50,8 +51,7 @@ fn respelled(cell: &str, data_type: &DataType) -> String {
     let text = cell.trim();
     match data_type {
         DataType::Real | DataType::Double => text.replace("Infinity", "inf"),
-        DataType::Timestamp => local(text).unwrap_or_else(|| text.to_owned()),
-        DataType::TimestampTz => zoned(text).unwrap_or_else(|| text.to_owned()),
+        DataType::Timestamp => slashed(text).unwrap_or_else(|| text.to_owned()),
         DataType::Decimal { .. } | DataType::SmallInt | DataType::Int | DataType::BigInt => {
             text.strip_prefix('+').unwrap_or(text).to_owned()
         }
@@ -60,14 +60,8 @@ fn respelled(cell: &str, data_type: &DataType) -> String {
     }
 }
 
-fn local(text: &str) -> Option<String> {
-    let formats = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y/%m/%d %H:%M:%S%.f"];
-    formats.iter().find_map(|format| Some(NaiveDateTime::parse_from_str(text, format).ok()?.to_string()))
-}
-
-fn zoned(text: &str) -> Option<String> {
-    let formats = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
-    formats.iter().find_map(|format| Some(DateTime::parse_from_str(text, format).ok()?.to_rfc3339()))
+fn slashed(text: &str) -> Option<String> {
+    Some(NaiveDateTime::parse_from_str(text, "%Y/%m/%d %H:%M:%S%.f").ok()?.to_string())
 }
 
 /// The bytes that a text stands for.
@@ -170,6 +164,11 @@ impl ArrayText<'_> {
             let value = match value {
                 "t" => "true",
                 "f" => "false",
+                // JSON has no numbers for these.
+                other if other.trim_start_matches('-').starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                    self.json.push_str(&serde_json::to_string(other).ok()?);
+                    ""
+                }
                 other => other,
             };
             self.json.push_str(value);

@@ -7,8 +7,8 @@
 //! | timestamp, timestamptz | RFC 3339, or a blank for the `T`; seconds, fraction and zone may be left out |
 //! | interval | ISO 8601 (`P1DT2H`) or PostgreSQL's words (`1 day 02:00:00`) |
 //!
-//! Fractions beyond microseconds are rounded. A timestamp without zone is UTC; a `timestamp` column keeps a zoned
-//! value as its UTC date and time.
+//! Fractions beyond microseconds are rounded. A timestamp without zone is UTC. What a producer sends keeps a zoned value
+//! in a `timestamp` column as its UTC date and time; SQL and files leave its zone out of account, as PostgreSQL does.
 
 use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config};
 use arrow::datatypes::IntervalMonthDayNano;
@@ -23,7 +23,7 @@ const EPOCH_MS: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
 
 /// Why a text is not a date or time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimeFault {
+pub enum TimeFault {
     /// It does not have the form.
     Form,
     /// It has the form, and a part such as the month is outside its range.
@@ -32,26 +32,39 @@ pub(crate) enum TimeFault {
 
 /// Microseconds since 1970, UTC.
 #[inline]
-pub(crate) fn timestamp(text: &[u8]) -> Result<i64, TimeFault> {
+pub fn timestamp(text: &[u8]) -> Result<i64, TimeFault> {
+    let (local_us, offset_us) = clock_and_zone(text)?;
+    Ok(local_us - offset_us)
+}
+
+/// Microseconds between 1970 and the date and time that stand in front of the zone.
+#[inline]
+pub fn local_timestamp(text: &[u8]) -> Result<i64, TimeFault> {
+    clock_and_zone(text).map(|(local_us, _)| local_us)
+}
+
+/// Date and time as they are written, and how far east of UTC, both in microseconds.
+#[inline]
+fn clock_and_zone(text: &[u8]) -> Result<(i64, i64), TimeFault> {
     let text = text.trim_ascii();
     let (days, rest) = date_prefix(text)?;
     let midnight = i64::from(days) * DAY_US;
     let time = match rest {
-        [] => return Ok(midnight),
+        [] => return Ok((midnight, 0)),
         [b'T' | b't' | b' ', time @ ..] => time,
         _ => return Err(TimeFault::Form),
     };
     let (time_us, zone) = time_prefix(time)?;
-    Ok(midnight + time_us - zone_offset(zone)?)
+    Ok((midnight + time_us, zone_offset(zone)?))
 }
 
 /// An epoch number as microseconds; `None` when its unit is in doubt.
-pub(crate) fn timestamp_from_epoch_ms(ms: i64) -> Option<i64> {
+pub fn timestamp_from_epoch_ms(ms: i64) -> Option<i64> {
     EPOCH_MS.contains(&ms.saturating_abs()).then(|| ms * 1_000)
 }
 
 /// Days since 1970.
-pub(crate) fn date(text: &[u8]) -> Result<i32, TimeFault> {
+pub fn date(text: &[u8]) -> Result<i32, TimeFault> {
     let text = text.trim_ascii();
     let (days, rest) = date_prefix(text)?;
     match rest {
@@ -65,7 +78,7 @@ pub(crate) fn date(text: &[u8]) -> Result<i32, TimeFault> {
 }
 
 /// Microseconds since midnight.
-pub(crate) fn time(text: &[u8]) -> Result<i64, TimeFault> {
+pub fn time(text: &[u8]) -> Result<i64, TimeFault> {
     let (time_us, rest) = time_prefix(text.trim_ascii())?;
     match rest {
         [] if time_us < DAY_US => Ok(time_us),
@@ -75,7 +88,7 @@ pub(crate) fn time(text: &[u8]) -> Result<i64, TimeFault> {
 }
 
 /// Months, days and nanoseconds.
-pub(crate) fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, TimeFault> {
+pub fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, TimeFault> {
     let text = text.trim_ascii();
     if let [b'P' | b'p', period @ ..] = text {
         return iso_interval(period);
