@@ -108,11 +108,24 @@ impl TableSpec {
         }
         self.check_key(table)?;
         plain_columns(table, "PARTITIONED BY", &self.partitioned_by)?;
+        self.check_folders(table)?;
         if table.columns.iter().all(|c| self.partitioned_by.contains(&c.name)) {
             return Err("PARTITIONED BY names every column: files must have one that is not in their folder".into());
         }
         plain_columns(table, "ORDER BY", &self.sorted_by)?;
         self.check_generated(table)
+    }
+
+    /// Values of some types have no text that could name a folder.
+    fn check_folders(&self, table: &Stream) -> Result<(), String> {
+        let columns = self.partitioned_by.iter().filter_map(|name| table.column(name));
+        match columns.into_iter().find(|c| matches!(c.data_type, DataType::Bytea | DataType::Time)) {
+            Some(column) => Err(format!(
+                "PARTITIONED BY column {:?} is of type {}, whose values cannot name a folder",
+                column.name, column.data_type
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_key(&self, table: &Stream) -> Result<(), String> {

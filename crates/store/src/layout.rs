@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::partition;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -112,12 +112,39 @@ pub(crate) fn folder(values: &PartitionValues) -> String {
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+        match is_plain(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
         }
     }
     out
+}
+
+/// What file systems take as the name of a folder, in bytes.
+const LONGEST_FOLDER_BYTES: usize = 255;
+/// The longest value of a type whose values have a bounded length: a decimal, its sign and point.
+const LONGEST_PLAIN_BYTES: usize = 42;
+
+/// The first row behind `from` whose value of a partition column has no folder, and how long its name would be.
+pub fn without_folder(column: &str, values: &ArrayRef, from: usize) -> Option<(usize, usize)> {
+    let name = escaped(column).len() + 1;
+    let escaped_bytes = |text: &str| text.bytes().map(|b| if is_plain(b) { 1 } else { 3 }).sum::<usize>();
+    let bounded = !matches!(values.data_type(), DataType::Utf8 | DataType::Float32 | DataType::Float64);
+    if bounded && name + LONGEST_PLAIN_BYTES <= LONGEST_FOLDER_BYTES {
+        return None;
+    }
+    (from..values.len()).find_map(|row| {
+        let value = match values.as_string_opt::<i32>() {
+            Some(texts) if texts.is_valid(row) => escaped_bytes(texts.value(row)),
+            Some(_) => 0,
+            None => escaped_bytes(&value_text(values, row).ok()??),
+        };
+        (name + value > LONGEST_FOLDER_BYTES).then_some((row, name + value))
+    })
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
 }
 
 /// A lake value as Delta has it in `partitionValues`.

@@ -45,7 +45,7 @@ pub use edit::RowEdit;
 pub use encode::Codec;
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeOptions};
-pub use layout::Layout;
+pub use layout::{Layout, without_folder};
 pub use location::{remote_store, store_from_url};
 pub use maintain::{MaintenanceReport, VacuumReport};
 pub use reshape::{Fill, Reshape, ReshapedFiles};

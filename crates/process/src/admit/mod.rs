@@ -26,6 +26,7 @@ use arrow::error::ArrowError;
 use datafusion::execution::session_state::SessionState;
 use millstream_catalog::Stream;
 use millstream_catalog::fault::Code;
+use millstream_store::without_folder;
 
 use self::check::CompiledCheck;
 use self::default::CompiledDefault;
@@ -42,6 +43,8 @@ pub struct Admission {
     schema: SchemaRef,
     columns: Vec<Rules>,
     generated: Vec<CompiledGenerated>,
+    /// Columns whose values name folders.
+    folders: Vec<usize>,
     checks: Vec<CompiledCheck>,
 }
 
@@ -68,7 +71,9 @@ impl Admission {
         check::watermark(stream, state)?;
         let generated = stream.table.iter().flat_map(|t| &t.generated);
         let generated = generated.map(|g| CompiledGenerated::compile(g, stream, state)).collect::<Result<_>>()?;
-        Ok(Self { schema: stream.schema(), columns, generated, checks })
+        let folders = stream.table.iter().flat_map(|table| &table.partitioned_by);
+        let folders = folders.filter_map(|name| stream.columns.iter().position(|c| c.name == *name)).collect();
+        Ok(Self { schema: stream.schema(), columns, generated, folders, checks })
     }
 
     /// Fills in defaults, then checks NOT NULL and CHECK row by row. `now_us` is what `now()` gives, µs since 1970.
@@ -85,6 +90,7 @@ impl Admission {
         self.fill_defaults(&mut columns, &missing, now_us, &mut verdicts)?;
         self.generate(&mut columns, batch.num_rows(), now_us, &mut verdicts)?;
         self.require_values(&columns, &missing, &mut verdicts);
+        self.require_folders(&columns, &mut verdicts);
         if !self.checks.is_empty() && batch.num_rows() > 0 {
             let subject = check::Subject::new(&self.schema, columns.clone(), batch.num_rows(), now_us)?;
             self.checks.iter().for_each(|check| check.run(&subject, &mut verdicts));
@@ -131,6 +137,21 @@ impl Admission {
                     false => format!("column {:?} is null, and it must not be", rules.name),
                 };
                 verdicts.reject(row, Some(&rules.name), Code::NotNullViolation, || reason);
+            }
+        }
+    }
+
+    /// A value of PARTITIONED BY names a folder, whose name must not be too long for a file system.
+    fn require_folders(&self, columns: &[ArrayRef], verdicts: &mut Verdicts) {
+        for column in &self.folders {
+            let (name, mut from) = (&self.columns[*column].name, 0);
+            while let Some((row, bytes)) = without_folder(name, &columns[*column], from) {
+                let reason = format!(
+                    "column {name:?} names the row's folder, and with this value its name has {bytes} bytes, of 255 \
+                     that there may be"
+                );
+                verdicts.reject(row, Some(name), Code::OutOfRange, || reason);
+                from = row + 1;
             }
         }
     }

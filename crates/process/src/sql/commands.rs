@@ -6,12 +6,13 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use millstream_catalog::fault::Code;
+use millstream_catalog::fault::{Code, Fault};
 use millstream_catalog::{HIDDEN_COLUMNS, ObjectName, Stream};
 
 use super::{Outcome, RowStream, Session, Statement, care, copies, history, plain_views, tables, views};
 use crate::background::tier_once;
 use crate::ddl::{self, AlterAction, Command, SampleDraft, StreamDraft, ViewAction};
+use crate::error::chain;
 use crate::files::sample_columns;
 use crate::system::system_table;
 use crate::{Error, Result};
@@ -272,10 +273,19 @@ async fn flush(session: &Session, name: Option<&ObjectName>) -> Result<Outcome> 
             session.shared.streams()
         }
     };
+    let mut failed = None;
     for stream in streams {
-        tier_once(&session.shared, &stream).await?;
+        // The others' rows go to the lake all the same.
+        if let Err(error) = tier_once(&session.shared, &stream).await {
+            failed.get_or_insert_with(|| Error::Rejected {
+                code: error.code(),
+                message: format!("{} {}: {}", stream.kind(), stream.name(), chain(&error)),
+                hint: error.hint(),
+                position: None,
+            });
+        }
     }
-    done("FLUSH")
+    failed.map_or_else(|| done("FLUSH"), Err)
 }
 
 fn show_streams(session: &Session, like: Option<&str>) -> Result<Outcome> {

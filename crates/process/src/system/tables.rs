@@ -1,5 +1,6 @@
 //! Owns `system.tables`: what each table holds, where, and how many changes are not in the lake yet.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -45,7 +46,7 @@ pub(super) fn schema() -> SchemaRef {
         field("options", DataType::Text, true),
         // What COMMENT ON TABLE said.
         field("comment", DataType::Text, true),
-        // Why writes are refused, or why it is not open.
+        // Why writes are refused, why it is not open, or why a background task fails.
         field("problem", DataType::Text, true),
     ]))
 }
@@ -66,7 +67,11 @@ struct Row {
 }
 
 pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
-    let mut rows: Vec<Row> = shared.streams().iter().filter(|t| t.kind() == "table").map(|t| row(t)).collect();
+    let failing = shared.jobs.list().into_iter().filter(|job| job.failures_in_a_row > 0);
+    let failing: HashMap<String, String> =
+        failing.filter_map(|job| Some((job.object, format!("{} fails: {}", job.kind, job.last_error?)))).collect();
+    let tables = shared.streams().into_iter().filter(|t| t.kind() == "table");
+    let mut rows: Vec<Row> = tables.map(|t| row(&t, failing.get(&t.name().to_string()))).collect();
     rows.extend(shared.broken("table").into_iter().map(|(name, problem)| Row {
         texts: [name.schema().to_owned(), name.name().to_owned(), "broken".to_owned()],
         problem: Some(problem),
@@ -89,7 +94,7 @@ pub(super) fn rows(shared: &Shared, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-fn row(table: &OpenStream) -> Row {
+fn row(table: &OpenStream, failing: Option<&String>) -> Row {
     let stats = table.log().stats();
     let lake = table.lake_table().map(|t| t.snapshot());
     let figures = lake.as_ref().map_or([0; 3], |s| [s.rows, s.bytes, s.files]);
@@ -105,6 +110,6 @@ fn row(table: &OpenStream) -> Row {
         options: options_of(table),
         log: [stats.end.rows_since(&table.lake_positions()), stats.disk_bytes, stats.memory_bytes].map(|n| n as i64),
         comment: definition.comment.clone(),
-        problem: stats.poisoned,
+        problem: stats.poisoned.or_else(|| failing.cloned()),
     }
 }
