@@ -107,6 +107,7 @@ fn usage(name: &str) -> Error {
 fn named(arg: &FunctionArg) -> Option<(String, &Expr)> {
     let name = |expr: &Expr| match expr {
         Expr::Identifier(ident) => Some(ident.value.to_lowercase()),
+        Expr::Value(value) if value.value == Value::Null => Some("null".to_owned()),
         _ => None,
     };
     match arg {

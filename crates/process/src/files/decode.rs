@@ -265,6 +265,22 @@ fn schema_of(columns: &[Column]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|c| c.data_type.to_field(&c.name, true)).collect::<Vec<_>>()))
 }
 
+/// A header in which one of the columns has several fields.
+fn refuse_twice(header: &[String], columns: &[Column]) -> Result<()> {
+    let twice = columns.iter().find(|c| header.iter().filter(|cell| same_name(cell, &c.name)).count() > 1);
+    twice.map_or(Ok(()), |column| Err(named_twice(&column.name)))
+}
+
+/// The refusal of a header that names a column more than once.
+pub(super) fn named_twice(name: &str) -> Error {
+    Error::Rejected {
+        code: Code::DuplicateColumn,
+        message: format!("the header names column {name:?} more than once"),
+        hint: Some("give each field of the header a name of its own, or say HEADER false if it is none".into()),
+        position: None,
+    }
+}
+
 /// Reads the header, if there is one, and matches fields with columns.
 async fn delimited(
     reader: &mut RecordReader,
@@ -296,7 +312,10 @@ async fn delimited(
     let header: Option<Vec<String>> = header.map(|cells| cells.iter().map(|cell| cell.trim().to_owned()).collect());
     let (width, wanted) = match (matching, &header) {
         (Matching::Position(order), _) => (order.len(), by_position(order)),
-        (Matching::NameOrPosition { .. }, Some(header)) if names_columns(header) => (header.len(), by_position(header)),
+        (Matching::NameOrPosition { .. }, Some(header)) if names_columns(header) => {
+            refuse_twice(header, columns)?;
+            (header.len(), by_position(header))
+        }
         (Matching::NameOrPosition { order, strict }, Some(header))
             if !header.is_empty() && (*strict || header.len() != order.len()) =>
         {
@@ -305,8 +324,9 @@ async fn delimited(
         }
         (Matching::NameOrPosition { order, .. }, _) => (order.len(), by_position(order)),
         (Matching::Name, header) => {
-            let header = header.as_deref().unwrap_or_default();
-            let wanted = by_position(header);
+            let header = all_named(header.clone().unwrap_or_default());
+            refuse_twice(&header, columns)?;
+            let wanted = by_position(&header);
             let lacking = columns.iter().zip(&wanted).find(|(_, field)| field.is_none() && !header.is_empty());
             if let Some((column, _)) = lacking {
                 let message =
@@ -320,6 +340,12 @@ async fn delimited(
         true => Cutting::Text(TextCutter::new(dialect.clone(), width, wanted)),
         false => Cutting::Csv(CsvCutter::new(dialect.clone(), Some(width), wanted)),
     })
+}
+
+/// A header's fields, those without a name by their number.
+pub(super) fn all_named(header: Vec<String>) -> Vec<String> {
+    let named = |(i, name): (usize, String)| if name.is_empty() { format!("column{i}") } else { name };
+    header.into_iter().enumerate().map(named).collect()
 }
 
 /// A first record that names some of the columns is a header that names others besides.

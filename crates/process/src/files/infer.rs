@@ -1,5 +1,7 @@
 //! Owns the columns of files that nobody has said: read from their heads, or found in their first rows.
 
+use std::collections::HashMap;
+
 use arrow::array::StringArray;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -8,11 +10,12 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use millstream_catalog::fault::Code;
+use serde::de::IgnoredAny;
 
 use super::access::File;
 use super::arguments::ReadCall;
 use super::bytes::pieces;
-use super::decode::Column;
+use super::decode::{Column, all_named, named_twice};
 use super::dialect::Header;
 use super::failure::{corrupt, in_file, parquet_head_error};
 use super::format::Format;
@@ -49,7 +52,14 @@ async fn csv_columns(call: &ReadCall, file: &File) -> Result<Vec<Column>> {
         return Err(Error::rejected(Code::BadFile, message));
     }
     let names: Vec<String> = match headed {
-        true => named_apart(first.iter().map(|name| name.trim().to_owned()).collect()),
+        true => {
+            let names = all_named(first.iter().map(|name| name.trim().to_owned()).collect());
+            let twice = (1..names.len()).find(|i| names[..*i].iter().any(|n| n.eq_ignore_ascii_case(&names[*i])));
+            if let Some(i) = twice {
+                return Err(named_twice(&names[i]));
+            }
+            names
+        }
         false => (0..first.len()).map(|i| format!("column{i}")).collect(),
     };
     let wanted = (0..names.len()).map(Some).collect();
@@ -64,22 +74,6 @@ async fn csv_columns(call: &ReadCall, file: &File) -> Result<Vec<Column>> {
     }
     let types = seen.iter().map(|cells| ddl::infer_cells(cells.iter().flat_map(|c| c.iter().flatten())));
     Ok(names.into_iter().zip(types).map(|(name, data_type)| Column { name, data_type }).collect())
-}
-
-/// Names that are empty or doubled get others.
-fn named_apart(names: Vec<String>) -> Vec<String> {
-    let mut apart: Vec<String> = Vec::with_capacity(names.len());
-    for (i, name) in names.into_iter().enumerate() {
-        let name = if name.is_empty() { format!("column{i}") } else { name };
-        let mut free = name.clone();
-        let mut n = 1;
-        while apart.iter().any(|other| other.eq_ignore_ascii_case(&free)) {
-            free = format!("{name}_{n}");
-            n += 1;
-        }
-        apart.push(free);
-    }
-    apart
 }
 
 async fn json_columns(call: &ReadCall, files: &[File]) -> Result<Vec<Column>> {
@@ -101,9 +95,16 @@ async fn json_columns(call: &ReadCall, files: &[File]) -> Result<Vec<Column>> {
         }
         sample.push(b'\n');
     }
+    if call.ignore_errors {
+        sample = sample.split_inclusive(|b| *b == b'\n').filter(|line| is_object(line)).flatten().copied().collect();
+    }
     let name = files.first().map_or("", |file| file.name.as_str());
     let columns = ddl::infer(&sample).map_err(|e| corrupt(name, "JSON", &e))?;
     Ok(columns.into_iter().map(|c| Column { name: c.name, data_type: c.data_type }).collect())
+}
+
+fn is_object(line: &[u8]) -> bool {
+    serde_json::from_slice::<HashMap<String, IgnoredAny>>(line).is_ok()
 }
 
 /// The columns of Arrow and Avro files: of all of them, by name.
