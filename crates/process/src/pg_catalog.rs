@@ -26,6 +26,8 @@ use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSch
 use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{Statement, VisitMut};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::setup_pg_catalog;
@@ -37,7 +39,7 @@ use datafusion_pg_catalog::sql::rules::{
 
 use empty::EmptyCatalog;
 use information::InformationSchema;
-use known::KnownAnswers;
+use known::{KnownAnswers, types_query};
 use tables::CatalogSchema;
 
 pub(crate) use relations::Numbered;
@@ -72,6 +74,11 @@ pub(crate) fn register(ctx: &SessionContext, database: &str, numbered: Numbered)
 /// Queries of the system catalog are parsed anew, token by token, with all of the compatibility rules. Every other
 /// statement keeps its shape and its positions: only spellings that PostgreSQL's drivers send are replaced.
 pub fn rewrite(text: &str, statement: Statement) -> Statement {
+    if let Some(query) = types_query(text)
+        && let Ok(Some(query)) = Parser::parse_sql(&PostgreSqlDialect {}, query).map(|mut queries| queries.pop())
+    {
+        return query;
+    }
     if reads_catalog(text)
         && let Ok(mut statements) = PARSER.parse(&with_known_answers(text, &statement))
         && statements.len() == 1
@@ -132,8 +139,6 @@ impl PgCatalogContextProvider for OneRole {
 mod tests {
     use datafusion::prelude::SessionConfig;
     use datafusion::sql::parser::Statement as PlannerStatement;
-    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
 
     use super::*;
 

@@ -19,6 +19,24 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use super::told::{CLASS_NAME, COLUMN_DEFAULT};
 
+/// How asyncpg begins its question which types some numbers are.
+const ASKS_FOR_TYPES: &str = "WITH RECURSIVE typeinfo_tree(";
+
+/// What answers it: an array's type with that of its items. There are no types of users, which it looks for beside.
+const TYPES: &str = "\
+    SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, CAST(NULL AS INT) AS basetype, \
+    CASE WHEN t.typlen = -1 THEN t.typelem END AS elemtype, ',' AS elemdelim, CAST(NULL AS INT) AS range_subtype, \
+    CAST(NULL AS TEXT) AS attrtypoids, CAST(NULL AS TEXT) AS attrnames, 0 AS depth, \
+    CAST(NULL AS TEXT) AS basetype_name, CAST(NULL AS TEXT) AS elemtype_name, \
+    CAST(NULL AS TEXT) AS range_subtype_name \
+    FROM pg_catalog.pg_type AS t \
+    WHERE array_has(CAST($1 AS INT UNSIGNED[]), CAST(t.oid AS INT UNSIGNED))";
+
+/// The query that gives what a driver's question for types asks.
+pub(super) fn types_query(text: &str) -> Option<&'static str> {
+    text.trim_start().starts_with(ASKS_FOR_TYPES).then_some(TYPES)
+}
+
 /// Puts calls in the place of such questions, and counts them.
 #[derive(Default)]
 pub(super) struct KnownAnswers {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use millstream_process::{Prepared, RunOptions};
 use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
@@ -22,7 +22,6 @@ use super::report::{Report, unwritable};
 use super::row::RowFormat;
 use super::value::{Given, arrow_type};
 use super::wire::WireError;
-use crate::sql_type::SqlType;
 
 /// A statement by the name it was prepared under.
 pub(super) struct Statement {
@@ -379,7 +378,7 @@ fn parameter_oids(body: &Body, declared: &[u32]) -> Vec<u32> {
         return Vec::new();
     };
     let needed = prepared.parameter_types().iter().map(|needed| match needed {
-        Some(data_type) => oid::of(&SqlType::of(&Field::new("", data_type.clone(), true))),
+        Some(data_type) => oid::of_parameter(data_type),
         None => oid::TEXT,
     });
     let unneeded = declared.len().saturating_sub(prepared.parameter_types().len());

@@ -1,5 +1,6 @@
 //! Owns PostgreSQL's numbers for SQL types: OID, size and modifier.
 
+use arrow::datatypes::{DataType, Field};
 use pgwire::messages::data::FieldDescription;
 
 use crate::sql_type::SqlType;
@@ -29,7 +30,7 @@ pub(super) const UUID: u32 = 2950;
 pub(super) const JSONB: u32 = 3802;
 
 /// Array types and the type of their items.
-const ARRAYS: [(u32, u32); 18] = [
+const ARRAYS: [(u32, u32); 19] = [
     (1000, BOOL),
     (1001, BYTEA),
     (1005, INT2),
@@ -38,6 +39,7 @@ const ARRAYS: [(u32, u32); 18] = [
     (1014, BPCHAR),
     (1015, VARCHAR),
     (1016, INT8),
+    (1028, OID),
     (1021, FLOAT4),
     (1022, FLOAT8),
     (1115, TIMESTAMP),
@@ -53,6 +55,15 @@ const ARRAYS: [(u32, u32); 18] = [
 /// The items' type of an array type.
 pub(super) fn item_of(array: u32) -> Option<u32> {
     ARRAYS.iter().find(|(oid, _)| *oid == array).map(|(_, item)| *item)
+}
+
+/// The OID of the type that a parameter is to have: an array of unsigned numbers is one of OIDs, as drivers that ask for
+/// types give them.
+pub(super) fn of_parameter(data_type: &DataType) -> u32 {
+    match data_type {
+        DataType::List(item) if *item.data_type() == DataType::UInt32 => 1028,
+        other => of(&SqlType::of(&Field::new("", other.clone(), true))),
+    }
 }
 
 /// The OID of a type.
