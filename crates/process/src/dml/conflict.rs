@@ -22,7 +22,7 @@ use super::supplied::{MET_COLUMN, SchemaForm};
 use super::target::{Target, refused};
 use super::update::in_from;
 use crate::sql::folded;
-use crate::tables::Met;
+use crate::tables::{Met, same_key};
 use crate::{Error, Result};
 
 /// What is done with a row whose key is there.
@@ -160,7 +160,7 @@ impl Keys {
 
     /// The rows that are the first of their key.
     pub(super) fn first(&mut self, rows: &RecordBatch) -> Result<BooleanArray> {
-        let columns: Vec<_> = self.columns.iter().map(|column| rows.column(*column).clone()).collect();
+        let columns: Vec<_> = self.columns.iter().map(|column| same_key(rows.column(*column))).collect();
         let keys = self.converter.convert_columns(&columns).map_err(unfit)?;
         // 128 bits of hashes stand for a key.
         let print = |key: &[u8]| (XxHash64::oneshot(1, key), XxHash64::oneshot(2, key));

@@ -50,6 +50,7 @@ use self::row_change::RowChange;
 use self::target::Target;
 use crate::engine::Shared;
 use crate::sql::names_hidden;
+use crate::tables::named_change;
 use crate::{Error, Result, Session};
 
 /// A statement that changes rows, planned.
@@ -166,7 +167,9 @@ pub(crate) async fn truncate(session: &Session, text: &str, tables: &[ObjectName
         changes.push(Arc::new(change));
     }
     for change in &changes {
-        run(session, change, text, &[], session.timeout()).await?;
+        let table = Arc::clone(&change.target.open);
+        let emptied = run(session, change, text, &[], session.timeout());
+        named_change(shared, &table, "TRUNCATE", emptied).await?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::engine::Shared;
 use crate::external::refuse_others;
 use crate::read::{BatchAdapter, ReadPoint};
 use crate::stream::OpenStream;
-use crate::tables::{AsOf, Change, Turn};
+use crate::tables::{Applied, AsOf, Change, Turn, named_change};
 use crate::{Error, Result, Rows};
 
 /// The columns of DESCRIBE HISTORY.
@@ -75,7 +75,14 @@ pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point)
     let instead = format!("DELETE FROM {name}, then INSERT INTO {name} SELECT * FROM {name} VERSION AS OF …");
     refuse_others(&table, "RESTORE is for tables in the lake", instead)?;
     let point = resolved(shared, point)?;
-    let turn = Turn::of(shared, &table).await?;
+    let applied = named_change(shared, &table, "RESTORE", put_back(shared, &table, name, &point)).await?;
+    let notice = format!("{} rows went, {} came back", applied.gone, applied.come);
+    Ok(Outcome::Done { tag: "RESTORE TABLE".to_owned(), notices: vec![notice] })
+}
+
+/// Makes a table's rows those of another version.
+async fn put_back(shared: &Arc<Shared>, table: &Arc<OpenStream>, name: &ObjectName, point: &AsOf) -> Result<Applied> {
+    let turn = Turn::of(shared, table).await?;
     let columns: Vec<String> = table.definition().stream.columns.iter().map(|c| quoted(&c.name)).collect();
     let columns = columns.iter().map(|c| format!("a.{c}")).collect::<Vec<_>>().join(", ");
     let now = relation(name, name.name());
@@ -91,11 +98,9 @@ pub(super) async fn restore(session: &Session, name: &ObjectName, point: &Point)
     let come = rows_of_query(shared, &only(&then, &now)).await?;
     let wrap = |e| Error::from_datafusion(e, "");
     let gone = gone.map(move |rows| Ok(Change { gone: Some(rows.map_err(wrap)?), come: None }));
-    let form = form_of(&table);
+    let form = form_of(table);
     let come = come.map(move |rows| Ok(Change { gone: None, come: Some(form(&rows.map_err(wrap)?)?) }));
-    let applied = turn.apply(gone.chain(come).boxed(), None).await?;
-    let notice = format!("{} rows went, {} came back", applied.gone, applied.come);
-    Ok(Outcome::Done { tag: "RESTORE TABLE".to_owned(), notices: vec![notice] })
+    turn.apply(gone.chain(come).boxed(), None).await
 }
 
 /// The table of that name; a stream has no versions.

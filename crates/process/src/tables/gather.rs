@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::util::display::array_value_to_string;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use millstream_buffer::LogBatch;
 use millstream_catalog::{OFFSET_COLUMN, Stream};
@@ -17,7 +18,7 @@ use super::changelog::numbers_of;
 use super::keys::{KeyIndex, KeyPrints, Print, part_of};
 use super::source::altered_meanwhile;
 use super::staged::FilesOfChange;
-use super::write::{Applied, Kept, add_numbers};
+use super::write::{Applied, Kept, PlaceOf, add_numbers};
 use crate::background::open_table;
 use crate::engine::Shared;
 use crate::read::BatchAdapter;
@@ -196,7 +197,7 @@ impl Gathered {
     }
 
     /// Refuses rows whose key is there already, or comes twice.
-    pub(super) fn check_keys(&self, table: &OpenStream, index: &KeyIndex) -> Result<()> {
+    pub(super) fn check_keys(&self, table: &OpenStream, index: &KeyIndex, place: PlaceOf<'_>) -> Result<()> {
         let taken = self.come_keys.iter().enumerate().find_map(|(batch, (prints, _))| {
             let row = index.first_taken(prints, &self.gone_numbers)?;
             Some((batch, row, false))
@@ -204,9 +205,15 @@ impl Gathered {
         let twice = self.first_twice().map(|(batch, row)| (batch, row, true));
         let Some((batch, row, twice)) = taken.into_iter().chain(twice).min() else { return Ok(()) };
         let stream = &table.definition().stream;
-        Err(match self.come.get(batch) {
+        let refusal = match self.come.get(batch) {
             Some((rows, _)) => index.prints.taken(stream, rows, row, twice),
             None => index.prints.taken_somewhere(stream, twice),
+        };
+        Err(match (refusal, place(batch, row)) {
+            (Error::Rejected { code, message, hint, position }, Some(place)) => {
+                Error::Rejected { code, message: format!("{place}: {message}"), hint, position }
+            }
+            (refusal, _) => refusal,
         })
     }
 
@@ -310,13 +317,21 @@ fn content_bytes(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(bytes).sum()
 }
 
+/// A row's values as a message shows them, cut to 200 characters.
+pub(super) fn shown_row(rows: &RecordBatch, row: usize) -> String {
+    let value = |column: &ArrayRef| match array_value_to_string(column, row) {
+        _ if column.is_null(row) => "NULL".to_owned(),
+        Ok(text) if text.is_empty() => "''".to_owned(),
+        Ok(text) => text,
+        Err(_) => "?".to_owned(),
+    };
+    let shown = rows.columns().iter().map(value).collect::<Vec<_>>().join(", ");
+    shown.chars().take(200).collect()
+}
+
 /// The refusal of a statement for a row of it; `before` rows of the statement were looked at before these.
 pub(crate) fn refused_row(table: &Stream, given: &RecordBatch, rejected: &RejectedRow, before: u64) -> Error {
-    let row = given.columns().iter().map(|column| {
-        arrow::util::display::array_value_to_string(column, rejected.row).unwrap_or_else(|_| "?".to_owned())
-    });
-    let shown: String = row.map(|v| if v.is_empty() { "NULL".to_owned() } else { v }).collect::<Vec<_>>().join(", ");
-    let shown: String = shown.chars().take(200).collect();
+    let shown = shown_row(given, rejected.row);
     let number = before + rejected.row as u64 + 1;
     let message = format!("{} of table {}: {}; it is row {number}: ({shown})", "a row", table.name, rejected.reason);
     Error::rejected(rejected.code, message)

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Fields, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use millstream_catalog::fault::Code;
@@ -46,7 +46,7 @@ impl KeyPrints {
 
     /// The key of each row; `rows` has the key's columns among others, of the table's types or the reader's.
     pub(super) fn prints(&self, rows: &RecordBatch) -> Result<Vec<Print>> {
-        let columns = self.columns(rows)?;
+        let columns: Vec<ArrayRef> = self.columns(rows)?.iter().map(same_key).collect();
         let encoded = self.converter.convert_columns(&columns).map_err(unfit)?;
         Ok(encoded.iter().map(|row| [1, 2].map(|seed| XxHash64::oneshot(seed, row.as_ref()))).collect())
     }
@@ -115,6 +115,23 @@ impl KeyPrints {
             hint: Some("INSERT … ON CONFLICT says what becomes of such rows".to_owned()),
             position: None,
         }
+    }
+}
+
+/// The values of a key's column, equal ones with equal bits: -0 as 0, every NaN as one.
+pub(crate) fn same_key(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => Arc::new(
+            column
+                .as_primitive::<Float32Type>()
+                .unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value + 0.0 }),
+        ),
+        DataType::Float64 => Arc::new(
+            column
+                .as_primitive::<Float64Type>()
+                .unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value + 0.0 }),
+        ),
+        _ => Arc::clone(column),
     }
 }
 

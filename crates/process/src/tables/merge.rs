@@ -8,8 +8,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use millstream_catalog::Positions;
 use millstream_store::RowChanges;
 
-use super::state::TableSnapshot;
+use super::state::{TableSnapshot, TableState};
 use crate::Result;
+use crate::background::tier_once;
 use crate::engine::Shared;
 use crate::stream::{Counters, OpenStream};
 
@@ -32,11 +33,41 @@ pub(crate) async fn merge_down(shared: &Arc<Shared>, table: &Arc<OpenStream>) ->
     // With durability = 'os' the log may still lose its tail: what the lake has must not be given out again.
     table.log().sync().await?;
     let _permit = shared.tier_permits.acquire().await;
-    let changes = changes_of(&snapshot, schema)?;
+    let changes = RowChanges { operation: operation(state, &snapshot), ..changes_of(&snapshot, schema)? };
     snapshot.table.change(changes).await?;
     state.was_merged();
     Counters::add(&table.counters.tiered_rows, snapshot.hot.rows_came());
     Ok(records)
+}
+
+/// Makes a change that the table's history is to name: with a commit of its own, as far as the lake is at hand and
+/// nobody changes the table at the same time.
+pub(crate) async fn named_change<T>(
+    shared: &Arc<Shared>,
+    table: &Arc<OpenStream>,
+    name: &'static str,
+    change: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    // A lake that cannot be reached keeps no statement from being done.
+    drop(tier_once(shared, table).await);
+    let end = || table.log().view().end().total();
+    let start = end();
+    let changed = change.await?;
+    if let Some(state) = table.table() {
+        *state.named.lock() = Some((start..end(), name));
+    }
+    drop(tier_once(shared, table).await);
+    Ok(changed)
+}
+
+/// What the history calls the commit of these changes.
+fn operation(state: &TableState, snapshot: &TableSnapshot) -> String {
+    let hot = &snapshot.hot;
+    match &*state.named.lock() {
+        Some((range, name)) if *range == (hot.from..hot.to) => (*name).to_owned(),
+        _ if hot.gone.is_empty() => "WRITE".to_owned(),
+        _ => "MERGE".to_owned(),
+    }
 }
 
 /// How long the lake may wait for changes that make it write these many bytes again: a little for few, more for many,
@@ -56,7 +87,7 @@ fn changes_of(snapshot: &TableSnapshot, schema: arrow::datatypes::SchemaRef) -> 
         Box::pin(RecordBatchStreamAdapter::new(schema, rows)) as SendableRecordBatchStream
     });
     Ok(RowChanges {
-        operation: if hot.gone.is_empty() { "WRITE" } else { "MERGE" }.to_owned(),
+        operation: String::new(),
         start: Positions(vec![hot.from]),
         end: Positions(vec![hot.to]),
         next_row: hot.next_row.max(snapshot.lake.next_row()),

@@ -24,6 +24,7 @@ use millstream_catalog::{KeptColumn, Stream, TableSpec};
 use millstream_store::{Fill, Layout, Reshape, ReshapedFiles};
 use tokio::sync::MutexGuard;
 
+use super::gather::shown_row;
 use super::keys::{KeyPrints, Print};
 use super::merge::merge_down;
 use super::source::TableSource;
@@ -197,12 +198,7 @@ impl<'a> Reshaping<'a> {
     }
 
     fn broken_by(&self, rows: &RecordBatch, broken: &RejectedRow) -> Error {
-        let value = |column: &ArrayRef| {
-            let shown = arrow::util::display::array_value_to_string(column, broken.row).unwrap_or_default();
-            if shown.is_empty() { "NULL".to_owned() } else { shown }
-        };
-        let shown = rows.columns().iter().map(value).collect::<Vec<_>>().join(", ");
-        let shown: String = shown.chars().take(200).collect();
+        let shown = shown_row(rows, broken.row);
         let message =
             format!("table {} has a row that forbids it: {}; it is ({shown})", self.before.name, broken.reason);
         Error::Rejected {

@@ -1,6 +1,7 @@
 //! Owns what a table has beyond a stream: its hot tier, the next row number, the right to change it, its key's index.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub(crate) struct TableState {
     followers: AtomicU64,
     /// How far each of them needs the log.
     pub(crate) holds: Holds,
+    /// What the history is to call the changes in this range of the log, if they become a commit of their own.
+    pub(super) named: Mutex<Option<(Range<u64>, &'static str)>>,
     /// Told after each merge.
     merged: Notify,
 }

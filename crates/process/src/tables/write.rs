@@ -133,7 +133,7 @@ impl Turn {
         }
         let gathered = gatherer.end().await?;
         if let Some(keys) = state_of(&table)?.keys.lock().as_ref() {
-            gathered.check_keys(&table, keys)?;
+            gathered.check_keys(&table, keys, &|_, _| None)?;
         }
         commit(table, gathered, Gate::Alone { _gate: gate }, None).await
     }
@@ -146,16 +146,21 @@ pub(crate) async fn insert(
     rows: BoxStream<'_, Result<Rows>>,
     keep: Option<&Kept>,
 ) -> Result<Applied> {
-    insert_keyed(shared, table, rows, keep, None).await
+    insert_keyed(shared, table, rows, keep, None, &|_, _| None).await
 }
 
-/// [`insert`] with a key that is kept with the rows: the log tells whether it has it.
+/// Says where a row came from: the number of its batch, of those that have rows, and its place in it.
+pub(crate) type PlaceOf<'a> = &'a (dyn Fn(usize, usize) -> Option<String> + Sync);
+
+/// [`insert`] with a key that is kept with the rows: the log tells whether it has it. `place` is for a row that is
+/// refused for its primary key.
 pub(crate) async fn insert_keyed(
     shared: &Arc<Shared>,
     table: &Arc<OpenStream>,
     mut rows: BoxStream<'_, Result<Rows>>,
     keep: Option<&Kept>,
     key: Option<Key>,
+    place: PlaceOf<'_>,
 ) -> Result<Applied> {
     let state = state_of(table)?;
     if table.is_others() {
@@ -177,7 +182,7 @@ pub(crate) async fn insert_keyed(
     let mut gathered = gatherer.end().await?;
     // The keys are taken before the rows are durable, so that no other insert takes them meanwhile.
     if let Some(keys) = state.keys.lock().as_mut() {
-        gathered.check_keys(table, keys)?;
+        gathered.check_keys(table, keys, place)?;
         gathered.take_keys(keys);
     }
     let key = key.map(|key| Key { note: gathered.rows_that_come(), ..key });

@@ -186,6 +186,48 @@ async fn what_is_copied_to_a_file_is_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn intervals_zones_and_numbers_that_json_has_not_are_read_back() {
+    let node = Node::start().await;
+    let columns = "id BIGINT, f DOUBLE PRECISION, r REAL, i INTERVAL, at TIMESTAMP, l DOUBLE PRECISION[]";
+    node.ask(&format!("CREATE TABLE w ({columns})")).await.unwrap();
+    node.ask(
+        "INSERT INTO w VALUES (1, 'NaN', 'NaN', '1 day 01:30:00', '2020-01-01 10:00+05', array[1.5, 'NaN'::double precision]), \
+         (2, 'Infinity', '-Infinity', '-1 year -2 mons +3 days -04:05:06.5', NULL, NULL), \
+         (3, 0.1, 0.1, NULL, NULL, NULL)",
+    )
+    .await
+    .unwrap();
+    let before = node.ask("SELECT * FROM w ORDER BY id").await.unwrap();
+    assert!(before.contains("2020-01-01T10:00:00"), "{before}");
+    for name in ["a.csv", "a.ndjson", "a.parquet"] {
+        let written = if name == "a.parquet" { "id, f, r, at, l" } else { "*" };
+        let tag = node.ask(&format!("COPY (SELECT {written} FROM w) TO 'out/{name}'")).await.unwrap();
+        assert_eq!(tag, "COPY 3", "{name}");
+        node.ask("DROP TABLE IF EXISTS v").await.unwrap();
+        node.ask(&format!("CREATE TABLE v ({columns})")).await.unwrap();
+        assert_eq!(node.ask(&format!("COPY v FROM 'out/{name}'")).await.unwrap(), "COPY 3", "{name}");
+        let (then, now) =
+            (format!("SELECT {written} FROM w ORDER BY id"), format!("SELECT {written} FROM v ORDER BY id"));
+        assert_eq!(node.ask(&now).await.unwrap(), node.ask(&then).await.unwrap(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_there_is_told_with_its_line() {
+    let node = Node::start().await;
+    node.ask("CREATE TABLE k (id INT PRIMARY KEY, n INT CHECK (n > 0))").await.unwrap();
+    node.ask("INSERT INTO k VALUES (3, 1)").await.unwrap();
+    std::fs::write(node.dir.path().join("a.csv"), "id,n\n1,1\n\n2,0\n4,1\n3,2\n").unwrap();
+    std::fs::write(node.dir.path().join("b.csv"), "id,n\n7,1\n8,1\n7,2\n").unwrap();
+    let error = node.ask("COPY k FROM 'a.csv' WITH (on_error = quarantine)").await.unwrap_err();
+    assert_eq!(error.code(), Code::UniqueViolation);
+    assert!(error.to_string().starts_with("file \"a.csv\", line 6: primary key"), "{error}");
+    let error = node.ask("COPY k FROM 'b.csv'").await.unwrap_err();
+    assert!(error.to_string().starts_with("file \"b.csv\", line 4: primary key"), "{error}");
+    assert_eq!(count(&node, "k").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_gives_up_or_leaves_adds_nothing() {
     let node = node().await;
     let begin = |sql: &'static str| {

@@ -149,6 +149,8 @@ async fn a_table_is_read_as_it_was_and_goes_back() {
     let joined = "SELECT count(*) FROM t JOIN t VERSION AS OF 1 AS old ON t.id = old.id WHERE t.v > old.v";
     assert_eq!(node.number(joined).await, 2);
     assert_eq!(node.ask("RESTORE TABLE t TO VERSION AS OF 1").await.unwrap(), "RESTORE TABLE");
+    let history = node.ask("DESCRIBE HISTORY t").await.unwrap();
+    assert!(history.contains("RESTORE") && !history.contains("TRUNCATE"), "{history}");
     assert_eq!(content(&node, "t").await, then);
     let node = node.restart().await;
     assert_eq!(content(&node, "t").await, then);
@@ -158,4 +160,9 @@ async fn a_table_is_read_as_it_was_and_goes_back() {
     let error = node.ask("SELECT * FROM t VERSION AS OF 99").await.unwrap_err().to_string();
     assert!(error.contains("99"), "{error}");
     node.ask("INSERT INTO t VALUES (2, 0)").await.unwrap_err();
+    node.ask("INSERT INTO t VALUES (9, 0)").await.unwrap();
+    node.ask("TRUNCATE t").await.unwrap();
+    let history = node.ask("DESCRIBE HISTORY t").await.unwrap();
+    assert!(history.contains("TRUNCATE"), "{history}");
+    assert_eq!(content(&node, "t").await, BTreeMap::new());
 }

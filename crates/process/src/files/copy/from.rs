@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures::StreamExt;
 use millstream_buffer::Append;
 use millstream_catalog::fault::{Code, Fault};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::load::{Input, Load, Pieced, Progress};
+use super::load::{Input, Lines, Load, Pieced, Progress};
 use super::spool::Spool;
 use crate::ddl::CopyFrom;
 use crate::engine::{Shared, quarantine_name};
@@ -343,8 +344,19 @@ impl CopyJob {
         let handle = self.handle()?;
         let quarantined = AtomicU64::new(0);
         let identity = key.as_ref().map(|key| key.key.clone());
-        let state = (self.read(input, progress), &handle, &quarantined, identity);
-        let rows = futures::stream::try_unfold(state, |(mut pieces, handle, quarantined, identity)| async move {
+        let names: Vec<String> = match &input {
+            Input::Files(files) => files.iter().map(|file| file.name.clone()).collect(),
+            Input::Sent(_) => vec!["stdin".to_owned()],
+        };
+        let places = Mutex::new(Vec::new());
+        let place = |batch: usize, row: usize| {
+            let places = places.lock();
+            let (file, lines): &(usize, Lines) = places.get(batch)?;
+            Some(format!("file {:?}, line {}", names.get(*file)?, lines.of_row(row)?))
+        };
+        let state = (self.read(input, progress), &handle, (&quarantined, &places), identity);
+        let rows = futures::stream::try_unfold(state, |(mut pieces, handle, told, identity)| async move {
+            let (quarantined, places) = told;
             let Some(piece) = pieces.next().await.transpose()? else { return Ok(None) };
             if !piece.refused.is_empty() {
                 let key =
@@ -352,11 +364,14 @@ impl CopyJob {
                 quarantined.fetch_add(piece.refused.len() as u64, Ordering::Relaxed);
                 handle.set_aside(&piece.refused, key.as_ref()).await?;
             }
+            if piece.batch.num_rows() > 0 {
+                places.lock().push((piece.file, piece.lines));
+            }
             let missing = vec![None; piece.batch.num_columns()];
-            Ok::<_, Error>(Some((Rows { batch: piece.batch, missing }, (pieces, handle, quarantined, identity))))
+            Ok::<_, Error>(Some((Rows { batch: piece.batch, missing }, (pieces, handle, told, identity))))
         });
         let key = key.map(|key| log_key("", &key, 0));
-        let applied = tables::insert_keyed(&self.shared, &self.open, rows.boxed(), None, key).await?;
+        let applied = tables::insert_keyed(&self.shared, &self.open, rows.boxed(), None, key, &place).await?;
         match applied.duplicate {
             true => totals.present += applied.come,
             false => totals.added += applied.come,

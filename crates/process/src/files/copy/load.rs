@@ -1,5 +1,6 @@
 //! Owns the reading half of COPY FROM: files one after the other, their rows cast, admitted and counted.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,6 +40,30 @@ pub(super) struct Piece {
     pub(super) batch: RecordBatch,
     /// Those that were not.
     pub(super) refused: Vec<QuarantinedRow>,
+    /// Where those that were admitted stand in the file.
+    pub(super) lines: Lines,
+}
+
+/// The lines of rows, most of which stand one below the other.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<(usize, u64)>);
+
+impl Lines {
+    fn of(lines: impl Iterator<Item = u64>) -> Self {
+        let mut starts: Vec<(usize, u64)> = Vec::new();
+        for (row, line) in lines.enumerate() {
+            if starts.last().is_none_or(|(first, of_first)| of_first + (row - first) as u64 != line) {
+                starts.push((row, line));
+            }
+        }
+        Self(starts)
+    }
+
+    /// The line of a row.
+    pub(super) fn of_row(&self, row: usize) -> Option<u64> {
+        let (first, line) = self.0.iter().rev().find(|(first, _)| *first <= row)?;
+        Some(line + (row - first) as u64)
+    }
 }
 
 /// How far a load is, for `system.jobs`; it goes from there with this.
@@ -177,7 +202,10 @@ impl Load {
             .into_iter()
             .map(|r| QuarantinedRow { reason: format!("{name}, line {}: {}", r.line, r.reason), text: r.text })
             .collect();
-        Ok(Piece { file, number, batch: admitted.batch, refused })
+        let rejected: HashSet<usize> = admitted.rejected.iter().map(|r| r.row).collect();
+        let kept = (0..decoded.batch.num_rows()).filter(|row| !rejected.contains(row));
+        let lines = Lines::of(kept.map(|row| decoded.line(row)));
+        Ok(Piece { file, number, batch: admitted.batch, refused, lines })
     }
 
     /// The rows with all columns of the stream; those that are not copied are missing.

@@ -10,7 +10,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use millstream_catalog::fault::Code;
 
-use super::load::Piece;
+use super::load::{Lines, Piece};
 use crate::{Error, Result};
 
 /// Rows that wait in memory.
@@ -89,7 +89,9 @@ impl Spooled {
             None => self.held.next(),
         };
         let place = self.places.next();
-        Ok(batch.zip(place).map(|(batch, (file, number))| Piece { file, number, batch, refused: Vec::new() }))
+        let piece =
+            |(batch, (file, number))| Piece { file, number, batch, refused: Vec::new(), lines: Lines::default() };
+        Ok(batch.zip(place).map(piece))
     }
 }
 
