@@ -106,8 +106,10 @@ pub fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, TimeFault> {
     if words.is_empty() {
         return Ok(IntervalMonthDayNano::new(0, 0, clock_ns));
     }
+    // A sign that changes nothing, which PostgreSQL writes behind a part below zero.
+    let words: Vec<&str> = words.split_whitespace().map(|word| word.strip_prefix('+').unwrap_or(word)).collect();
     let config = IntervalParseConfig::new(IntervalUnit::Second);
-    let parsed = parse_interval_month_day_nano_config(words, config).map_err(|_| TimeFault::Form)?;
+    let parsed = parse_interval_month_day_nano_config(&words.join(" "), config).map_err(|_| TimeFault::Form)?;
     let nanos = parsed.nanoseconds.checked_add(clock_ns).ok_or(TimeFault::Range)?;
     Ok(IntervalMonthDayNano::new(parsed.months, parsed.days, nanos))
 }

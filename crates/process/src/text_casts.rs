@@ -116,6 +116,7 @@ mod tests {
             ("1 day 01:30:00", "1 days 1 hours 30 mins"),
             ("P1DT2H", "1 days 2 hours"),
             ("1 year 2 mons -3 days +04:05:06.5", "14 mons -3 days 4 hours 5 mins 6.500000000 secs"),
+            ("-1 years -2 mons +3 days -04:05:06.5", "-14 mons 3 days -4 hours -5 mins -6.500000000 secs"),
             ("3 days 00:00:05.5", "3 days 5.500000000 secs"),
             ("5 minutes", "5 mins"),
         ] {

@@ -1,5 +1,6 @@
 //! Owns how columns of files become columns of a SQL type: whole columns at once, and the rows whose value does not fit.
 
+mod doubles;
 mod nested;
 mod words;
 
@@ -14,6 +15,7 @@ use millstream_catalog::fault::Code;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
+pub(super) use doubles::beyond_json;
 pub(super) use nested::{row_in_json, to_json};
 
 use crate::text_casts::cast_text;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_catalog::ObjectName;
+use millstream_catalog::fault::{Code, Fault};
 use millstream_store::fault_store::Failure;
 
 use crate::harness::{Node, steps_apart};
@@ -126,6 +127,25 @@ async fn a_statement_whose_store_fails_leaves_the_table_as_before_or_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_whose_store_reports_a_failure_leaves_the_table_as_before_or_after() {
     every_step(Failure::After).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_fails_tells_why_and_takes_the_other_tables() {
+    let (node, faults) = Node::on_faulty_store().await;
+    node.ask("CREATE TABLE a (id BIGINT)").await.unwrap();
+    node.ask("CREATE TABLE b (id BIGINT)").await.unwrap();
+    node.ask("FLUSH").await.unwrap();
+    node.ask("INSERT INTO a VALUES (1)").await.unwrap();
+    node.ask("INSERT INTO b VALUES (1)").await.unwrap();
+    faults.fail_at(1, Failure::Before);
+    let error = node.ask("FLUSH").await.unwrap_err();
+    assert_eq!(error.code(), Code::IoError);
+    let message = error.to_string();
+    assert!(message.starts_with("table ") && message.contains("injected failure"), "{message}");
+    let there = "SELECT count(*) FROM system.tables WHERE lake_rows = 1";
+    assert_eq!(node.number(there).await, 1);
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number(there).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use arrow::json::writer::WriterBuilder;
 use arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use millstream_catalog::DataType;
 
+use super::doubles::DoublesAsTexts;
 use super::{BadCell, Wanted, defect, not_valid, words};
 use crate::Result;
 
@@ -74,7 +75,8 @@ pub(in crate::files) fn to_json(values: &ArrayRef, field: &Field) -> Result<Arra
 /// A batch's one row as a JSON object.
 pub(in crate::files) fn row_in_json(row: &RecordBatch) -> Result<String> {
     let mut text = Vec::new();
-    let mut writer: LineDelimitedWriter<&mut Vec<u8>> = WriterBuilder::new().with_explicit_nulls(true).build(&mut text);
+    let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(DoublesAsTexts));
+    let mut writer: LineDelimitedWriter<&mut Vec<u8>> = builder.build(&mut text);
     writer.write(row).and_then(|()| writer.finish()).map_err(defect)?;
     drop(writer);
     Ok(String::from_utf8_lossy(&text).trim_end().to_owned())

@@ -5,9 +5,9 @@ mod avro;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::FileWriter;
 use arrow::json::writer::{Encoder as JsonEncoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder};
@@ -22,7 +22,7 @@ use parquet::basic::{Compression as ParquetCompression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use self::avro::AvroRows;
-use crate::files::cast::to_json;
+use crate::files::cast::{beyond_json, to_json};
 use crate::files::copy::{CopyFormat, CopyOptions};
 use crate::files::dialect::{Dialect, Header};
 use crate::files::format::{Compression, Format};
@@ -181,13 +181,8 @@ impl EncoderFactory for JsonAsIs {
             let nulls = bytes.nulls().cloned();
             return Ok(Some(NullableEncoder::new(Box::new(Hex(bytes)), nulls)));
         }
-        if array.data_type().is_floating() {
-            let doubles = cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone();
-            let beyond = doubles.iter().flatten().any(|value| !value.is_finite());
-            let nulls = doubles.nulls().cloned();
-            return Ok(
-                beyond.then(|| NullableEncoder::new(Box::new(Doubles(doubles, array.data_type().clone())), nulls))
-            );
+        if let Some(doubles) = beyond_json(array)? {
+            return Ok(Some(doubles));
         }
         if field.metadata().get(LOGICAL_TYPE_KEY).map(String::as_str) != Some("json") {
             return Ok(None);
@@ -206,23 +201,6 @@ impl JsonEncoder for Hex {
         out.extend_from_slice(b"\"\\\\x");
         self.0.value(row).iter().for_each(|b| out.extend_from_slice(format!("{b:02x}").as_bytes()));
         out.push(b'"');
-    }
-}
-
-/// Doubles among which are some that JSON has no numbers for: those are texts.
-struct Doubles(Float64Array, DataType);
-
-impl JsonEncoder for Doubles {
-    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
-        let value = self.0.value(row);
-        let text = match value {
-            _ if value.is_nan() => "\"NaN\"".to_owned(),
-            f64::INFINITY => "\"Infinity\"".to_owned(),
-            f64::NEG_INFINITY => "\"-Infinity\"".to_owned(),
-            _ if self.1 == DataType::Float64 => format!("{value:?}"),
-            _ => format!("{:?}", value as f32),
-        };
-        out.extend_from_slice(text.as_bytes());
     }
 }
 
