@@ -182,9 +182,9 @@ fn parameters(plans: &[&LogicalPlan], mut known: BTreeMap<usize, DataType>) -> R
     for plan in plans {
         let types: HashMap<String, Option<DataType>> =
             plan.get_parameter_types().map_err(|e| Error::rejected(Code::TypeMismatch, e.strip_backtrace()))?;
-        let arrays = array_parameters(plan);
+        let others = other_parameters(plan);
         for (name, data_type) in types {
-            let data_type = data_type.or_else(|| arrays.get(&name).cloned());
+            let data_type = data_type.or_else(|| others.get(&name).cloned());
             let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
             let Some(number) = number.filter(|n| (1..=65535).contains(n)) else {
                 let message = format!("parameter {name} is not of the form $1, $2, …");
@@ -196,9 +196,9 @@ fn parameters(plans: &[&LogicalPlan], mut known: BTreeMap<usize, DataType>) -> R
     Ok(by_number)
 }
 
-/// The types of parameters that stand for an array which is searched, as `$1` in `id = ANY($1)`: arrays of what is
-/// looked for. The planner does not find these by itself.
-fn array_parameters(plan: &LogicalPlan) -> HashMap<String, DataType> {
+/// The types of parameters that the planner does not find by itself: of one that stands for an array which is searched,
+/// as `$1` in `id = ANY($1)`, an array of what is looked for; of one that is cast, as in `$1::int[]`, that type.
+fn other_parameters(plan: &LogicalPlan) -> HashMap<String, DataType> {
     let mut types = HashMap::new();
     let _ = plan.apply_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
@@ -211,6 +211,13 @@ fn array_parameters(plan: &LogicalPlan) -> HashMap<String, DataType> {
                 {
                     let item = Field::new_list_field(item, true);
                     types.insert(parameter.id.clone(), DataType::List(Arc::new(item)));
+                }
+                // What is cast to text may be anything.
+                if let Expr::Cast(cast) = expr
+                    && let Expr::Placeholder(parameter) = cast.expr.as_ref()
+                    && !cast.field.data_type().is_string()
+                {
+                    types.entry(parameter.id.clone()).or_insert_with(|| cast.field.data_type().clone());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
