@@ -24,8 +24,7 @@ use super::settings::Settings;
 use super::statement::PlannedQuery;
 use super::{
     Outcome, Prepared, RowStream, Statement, check_uuid_casts, coerced, commands, duplicates, hidden, shadowed,
-    spell_intervals,
-    time_travel, views,
+    spell_intervals, time_travel, views,
 };
 use crate::ddl::{self, Command};
 use crate::decimals::Digits;
