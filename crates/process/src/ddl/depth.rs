@@ -43,7 +43,7 @@ impl Level {
     }
 }
 
-/// The depth that a statement's tree has at the most.
+/// The depth that a statement's tree has at the most, but for its parentheses.
 fn depth<'a>(tokens: impl Iterator<Item = &'a Token>) -> usize {
     let mut levels = vec![Level::default()];
     for token in tokens {
@@ -53,7 +53,7 @@ fn depth<'a>(tokens: impl Iterator<Item = &'a Token>) -> usize {
             Token::LParen | Token::LBracket => levels.push(Level::default()),
             Token::RParen | Token::RBracket if open > 1 => {
                 level.end_element();
-                let depth = level.before + 1;
+                let depth = level.before;
                 levels.pop();
                 if let Some(around) = levels.last_mut() {
                     around.within = around.within.max(depth);
@@ -67,7 +67,7 @@ fn depth<'a>(tokens: impl Iterator<Item = &'a Token>) -> usize {
     levels.iter_mut().rev().fold(0, |within, level| {
         level.within = level.within.max(within);
         level.end_element();
-        level.before + 1
+        level.before
     })
 }
 
@@ -96,20 +96,20 @@ mod tests {
 
     #[test]
     fn operators_nest_and_lists_do_not() {
-        assert_eq!(depth_of("SELECT 1"), 1);
-        assert_eq!(depth_of("SELECT a + b + c, d + e FROM t"), 3);
-        assert_eq!(depth_of("SELECT f(a + b + c) + d FROM t WHERE x OR y"), 1 + 2 + (2 + 1));
-        assert_eq!(depth_of("INSERT INTO t VALUES (-1, -2), (-3, -4), (-5, 1 - 6)"), 1 + (1 + 1));
-        assert_eq!(depth_of("SELECT a FROM t WHERE a IN (1, 2, 3) OR b IN (SELECT 1 UNION SELECT 2)"), 1 + 1 + (1 + 1));
-        assert_eq!(depth_of("SELECT ((((1"), 5);
-        assert_eq!(depth_of(") + ("), 3);
+        assert_eq!(depth_of("SELECT 1"), 0);
+        assert_eq!(depth_of("SELECT a + b + c, d + e FROM t"), 2);
+        assert_eq!(depth_of("SELECT f(a + b + c) + d FROM t WHERE x OR y"), 2 + 2);
+        assert_eq!(depth_of("INSERT INTO t VALUES (-1, -2), (-3, -4), (-5, 1 - 6)"), 1);
+        assert_eq!(depth_of("SELECT a FROM t WHERE a IN (1, 2, 3) OR b IN (SELECT 1 UNION SELECT 2)"), 1 + 1);
+        assert_eq!(depth_of("SELECT ((((1 + 2"), 1);
+        assert_eq!(depth_of(") + ("), 1);
     }
 
     #[test]
     fn long_lists_pass_and_long_chains_do_not() {
         let list: Vec<String> = (0..20_000).map(|i| format!("(-{i}, 'a' || 'b')")).collect();
         refuse_deep(&tokens(&format!("INSERT INTO t VALUES {}", list.join(", "))).unwrap()).unwrap();
-        let chain = vec!["a"; MOST_OPERATORS + 1].join(" OR ");
+        let chain = vec!["a"; MOST_OPERATORS + 2].join(" OR ");
         let error = refuse_deep(&tokens(&format!("SELECT {chain}")).unwrap()).unwrap_err().to_string();
         assert!(error.contains("operators one behind the other"), "{error}");
     }

@@ -3,6 +3,7 @@
 //! The library's operators wrap integers around, and let decimals of 38 digits have more. Where a result may be too
 //! large they are replaced by functions that look. Decimals with fewer digits have room: their results have more.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Datum};
@@ -25,18 +26,12 @@ use datafusion::prelude::SessionContext;
 
 /// Has overflows be errors in all that a context's sessions run.
 pub(super) fn register(context: &SessionContext) -> Result<()> {
-    let function = |operator| Arc::new(ScalarUDF::from(Checked::new(operator)));
-    let [plus, minus, times] = [Operator::Plus, Operator::Minus, Operator::Multiply].map(function);
-    context.state_ref().write().register_function_rewrite(Arc::new(CheckOverflows { plus, minus, times }))
+    context.state_ref().write().register_function_rewrite(Arc::new(CheckOverflows))
 }
 
-/// Puts the functions in the operators' places.
+/// Puts functions in the operators' places.
 #[derive(Debug)]
-struct CheckOverflows {
-    plus: Arc<ScalarUDF>,
-    minus: Arc<ScalarUDF>,
-    times: Arc<ScalarUDF>,
-}
+struct CheckOverflows;
 
 impl FunctionRewrite for CheckOverflows {
     fn name(&self) -> &str {
@@ -45,26 +40,49 @@ impl FunctionRewrite for CheckOverflows {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
         let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else { return Ok(Transformed::no(expr)) };
-        let function = match op {
-            Operator::Plus => &self.plus,
-            Operator::Minus => &self.minus,
-            Operator::Multiply => &self.times,
-            _ => return Ok(Transformed::no(expr)),
-        };
+        if !matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply) {
+            return Ok(Transformed::no(expr));
+        }
         // What has no type yet is planned again when it does.
-        let (Ok(of_left), Ok(of_right)) = (left.get_type(schema), right.get_type(schema)) else {
+        let (Ok(left_type), Ok(right_type)) = (type_of(left, schema), type_of(right, schema)) else {
             return Ok(Transformed::no(expr));
         };
-        let types = BinaryTypeCoercer::new(&of_left, op, &of_right);
+        let types = BinaryTypeCoercer::new(&left_type, op, &right_type);
         let (Ok((of_left, of_right)), Ok(result)) = (types.get_input_types(), types.get_result_type()) else {
             return Ok(Transformed::no(expr));
         };
         if !may_overflow(&result) {
             return Ok(Transformed::no(expr));
         }
-        let left = left.as_ref().clone().cast_to(&of_left, schema)?;
-        let right = right.as_ref().clone().cast_to(&of_right, schema)?;
-        Ok(Transformed::yes(function.call(vec![left, right])))
+        let cast = |expr: &Expr, from: &DataType, to: &DataType| match from == to {
+            true => Ok(expr.clone()),
+            false => expr.clone().cast_to(to, schema),
+        };
+        let right = cast(right, &right_type, &of_right)?;
+        // `a + b + c` is one function of three values: a chain of them would be planned at the cost of its cube.
+        let (mut operators, mut values) = match chain_of(left) {
+            Some((chain, values)) if of_left == left_type && result == left_type => {
+                (chain.operators.clone(), values.to_vec())
+            }
+            _ => (vec![], vec![cast(left, &left_type, &of_left)?]),
+        };
+        operators.push(*op);
+        values.push(right);
+        Ok(Transformed::yes(ScalarUDF::from(Checked::new(operators, result)).call(values)))
+    }
+}
+
+/// The function that an expression is, and what it is of.
+fn chain_of(expr: &Expr) -> Option<(&Checked, &[Expr])> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let inner: &dyn Any = call.func.inner().as_ref();
+    Some((inner.downcast_ref::<Checked>()?, &call.args))
+}
+
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    match chain_of(expr) {
+        Some((chain, _)) => Ok(chain.result.clone()),
+        None => expr.get_type(schema),
     }
 }
 
@@ -72,20 +90,22 @@ fn may_overflow(result: &DataType) -> bool {
     result.is_integer() || matches!(result, DataType::Decimal128(DECIMAL128_MAX_PRECISION, _))
 }
 
-/// A sum, a difference or a product that is looked at.
+/// Sums, differences and products, from left to right, each looked at.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
-    operator: Operator,
+    /// One between each two values.
+    operators: Vec<Operator>,
+    result: DataType,
     signature: Signature,
 }
 
 impl Checked {
-    fn new(operator: Operator) -> Self {
-        Self { operator, signature: Signature::any(2, Volatility::Immutable) }
+    fn new(operators: Vec<Operator>, result: DataType) -> Self {
+        Self { operators, result, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
-    fn compute(&self, left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
-        let result = match self.operator {
+    fn compute(operator: Operator, left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
+        let result = match operator {
             Operator::Plus => numeric::add(left, right),
             Operator::Minus => numeric::sub(left, right),
             _ => numeric::mul(left, right),
@@ -102,10 +122,12 @@ impl Checked {
 
 impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
-        match self.operator {
-            Operator::Plus => "plus",
-            Operator::Minus => "minus",
-            _ => "times",
+        let all = |operator| self.operators.iter().all(|o| *o == operator);
+        match () {
+            () if all(Operator::Plus) => "plus",
+            () if all(Operator::Minus) => "minus",
+            () if all(Operator::Multiply) => "times",
+            () => "computed",
         }
     }
 
@@ -113,24 +135,24 @@ impl ScalarUDFImpl for Checked {
         &self.signature
     }
 
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [left, right] => BinaryTypeCoercer::new(left, &self.operator, right).get_result_type(),
-            _ => internal_err!("{} takes two values", self.name()),
-        }
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(self.result.clone())
     }
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
-        match args {
-            [left, right] => Ok(format!("{left} {} {right}", self.operator)),
-            _ => internal_err!("{} takes two values", self.name()),
+        let mut shown = args.first().map(Expr::to_string).unwrap_or_default();
+        for (operator, value) in self.operators.iter().zip(args.iter().skip(1)) {
+            shown.push_str(&format!(" {operator} {value}"));
         }
+        Ok(shown)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match args.args.as_slice() {
-            [left, right] => apply(left, right, |left, right| self.compute(left, right)),
-            _ => internal_err!("{} takes two values", self.name()),
+        let mut values = args.args.into_iter();
+        let Some(mut result) = values.next() else { return internal_err!("{} takes values", self.name()) };
+        for (operator, value) in self.operators.iter().zip(values) {
+            result = apply(&result, &value, |left, right| Self::compute(*operator, left, right))?;
         }
+        Ok(result)
     }
 }
