@@ -110,56 +110,56 @@ def test_sqlalchemy_inserts_updates_and_deletes(node, table):
     engine.dispose()
 
 
-def test_asyncpg_prepares_and_runs_changes(node, table):
+def with_asyncpg(node, run):
+    """Runs a coroutine of one connection."""
     asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
     import asyncio
 
-    async def run():
-        host, port = node.pg.rsplit(":", 1)
-        connection = await asyncpg.connect(host=host, port=int(port), user="tester", database="millstream")
+    async def connected():
+        connection = await asyncpg.connect(host=node.pg_host, port=int(node.pg_port), user="tester", database="millstream")
         try:
-            await connection.executemany(f"INSERT INTO {table} (id, name, n) VALUES ($1, $2, $3)", [(1, "a", 1), (2, "b", None)])
-            assert await connection.execute(f"UPDATE {table} SET n = $1 WHERE id = $2", 9, 2) == "UPDATE 1"
-            async with connection.transaction():
-                assert await connection.fetchval(f"DELETE FROM {table} WHERE id = $1 RETURNING name", 1) == "a"
+            await run(connection)
         finally:
             await connection.close()
 
-    asyncio.run(run())
+    asyncio.run(connected())
+
+
+def test_asyncpg_prepares_and_runs_changes(node, table):
+    async def run(connection):
+        await connection.executemany(f"INSERT INTO {table} (id, name, n) VALUES ($1, $2, $3)", [(1, "a", 1), (2, "b", None)])
+        assert await connection.execute(f"UPDATE {table} SET n = $1 WHERE id = $2", 9, 2) == "UPDATE 1"
+        async with connection.transaction():
+            assert await connection.fetchval(f"DELETE FROM {table} WHERE id = $1 RETURNING name", 1) == "a"
+
+    with_asyncpg(node, run)
     assert rows(node, table) == [(2, "b", 9, None)]
 
 
 def test_asyncpg_gives_and_takes_arrays(node, table):
-    asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed")
-    import asyncio
     import datetime
     import decimal
 
-    async def run():
-        host, port = node.pg.rsplit(":", 1)
-        connection = await asyncpg.connect(host=host, port=int(port), user="tester", database="millstream")
-        try:
-            await connection.executemany(f"INSERT INTO {table} (id, name, n) VALUES ($1, $2, $3)", [(i, str(i), i) for i in range(6)])
-            assert await connection.execute(f"DELETE FROM {table} WHERE id = ANY($1)", [1, 2]) == "DELETE 2"
-            found = await connection.fetch(f"SELECT id FROM {table} WHERE n = ANY($1::int[]) ORDER BY id", [0, 3, 9])
-            assert [row[0] for row in found] == [0, 3]
-            at = datetime.datetime(2020, 1, 1, 10, 30)
-            for kind, values in [
-                ("int", [1, None, -3]),
-                ("smallint", [1, 2]),
-                ("bigint", [1 << 40, 2]),
-                ("real", [1.5, None]),
-                ("double precision", [0.1, 2.5]),
-                ("numeric(10,2)", [decimal.Decimal("1.25"), decimal.Decimal("-3.00")]),
-                ("boolean", [True, False, None]),
-                ("timestamp", [at, None]),
-                ("timestamptz", [at.replace(tzinfo=datetime.timezone.utc)]),
-                ("date", [at.date()]),
-                ("text", ["a", None]),
-            ]:
-                assert await connection.fetchval(f"SELECT $1::{kind}[]", values) == values, kind
-            assert await connection.fetchval("SELECT array[1, 2]::bigint[]") == [1, 2]
-        finally:
-            await connection.close()
+    async def run(connection):
+        await connection.executemany(f"INSERT INTO {table} (id, name, n) VALUES ($1, $2, $3)", [(i, str(i), i) for i in range(6)])
+        assert await connection.execute(f"DELETE FROM {table} WHERE id = ANY($1)", [1, 2]) == "DELETE 2"
+        found = await connection.fetch(f"SELECT id FROM {table} WHERE n = ANY($1::int[]) ORDER BY id", [0, 3, 9])
+        assert [row[0] for row in found] == [0, 3]
+        at = datetime.datetime(2020, 1, 1, 10, 30)
+        for kind, values in [
+            ("int", [1, None, -3]),
+            ("smallint", [1, 2]),
+            ("bigint", [1 << 40, 2]),
+            ("real", [1.5, None]),
+            ("double precision", [0.1, 2.5]),
+            ("numeric(10,2)", [decimal.Decimal("1.25"), decimal.Decimal("-3.00")]),
+            ("boolean", [True, False, None]),
+            ("timestamp", [at, None]),
+            ("timestamptz", [at.replace(tzinfo=datetime.timezone.utc)]),
+            ("date", [at.date()]),
+            ("text", ["a", None]),
+        ]:
+            assert await connection.fetchval(f"SELECT $1::{kind}[]", values) == values, kind
+        assert await connection.fetchval("SELECT array[1, 2]::bigint[]") == [1, 2]
 
-    asyncio.run(run())
+    with_asyncpg(node, run)

@@ -21,6 +21,9 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// micro- or nanoseconds; to guess would store wrong times, so they are refused.
 const EPOCH_MS: std::ops::Range<i64> = 100_000_000_000..100_000_000_000_000;
 
+/// The last year that is read: the calendar by which times are written ends with the next.
+const LAST_YEAR: u32 = 262_141;
+
 /// Why a text is not a date or time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeFault {
@@ -131,10 +134,28 @@ fn clock_nanos(text: &str) -> Result<i64, TimeFault> {
 /// `YYYY-MM-DD` as days since 1970, and what follows it.
 #[inline]
 fn date_prefix(text: &[u8]) -> Result<(i32, &[u8]), TimeFault> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = text else {
+    let [y1, y2, y3, y4, b'-', rest @ ..] = text else {
+        return long_year_prefix(text);
+    };
+    month_prefix(two(*y1, *y2)? * 100 + two(*y3, *y4)?, rest)
+}
+
+/// The same with a year of five or six digits, which may have a sign.
+#[cold]
+fn long_year_prefix(text: &[u8]) -> Result<(i32, &[u8]), TimeFault> {
+    let text = text.strip_prefix(b"+").unwrap_or(text);
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (5..=6, [b'-', rest @ ..]) = (digits, &text[digits..]) else { return Err(TimeFault::Form) };
+    let year = text[..digits].iter().fold(0, |year, digit| year * 10 + u32::from(digit - b'0'));
+    if year > LAST_YEAR { Err(TimeFault::Range) } else { month_prefix(year, rest) }
+}
+
+/// `MM-DD` of that year.
+#[inline]
+fn month_prefix(year: u32, text: &[u8]) -> Result<(i32, &[u8]), TimeFault> {
+    let [m1, m2, b'-', d1, d2, rest @ ..] = text else {
         return Err(TimeFault::Form);
     };
-    let year = two(*y1, *y2)? * 100 + two(*y3, *y4)?;
     let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
     if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) {
         return Err(TimeFault::Range);
@@ -335,6 +356,13 @@ mod tests {
         assert_eq!(timestamp(b"2026-01-31T23:59:59.9999996Z"), Ok(us("2026-02-01T00:00:00Z")));
         assert_eq!(timestamp(b"2016-12-31T23:59:60Z"), Ok(us("2017-01-01T00:00:00Z")));
         assert_eq!(timestamp(b"0001-01-01T00:00:00Z"), Ok(us("0001-01-01T00:00:00Z")));
+        for (year, month) in [(10_000, 1), (12_020, 2), (262_141, 12)] {
+            let midnight = NaiveDate::from_ymd_opt(year, month, 1).and_then(|day| day.and_hms_opt(0, 0, 0));
+            let expected = midnight.map(|at| at.and_utc().timestamp_micros());
+            for sign in ["", "+"] {
+                assert_eq!(timestamp(format!("{sign}{year}-{month:02}-01").as_bytes()).ok(), expected, "{year}");
+            }
+        }
     }
 
     #[test]
@@ -346,6 +374,8 @@ mod tests {
             "2026-01-01T24:00:00Z",
             "2026-01-01T00:60:00Z",
             "0000-01-01",
+            "262142-01-01",
+            "12025-02-29",
             "2026-01-01T00:00:00+25:00",
         ] {
             assert_eq!(timestamp(text.as_bytes()), Err(TimeFault::Range), "{text}");
@@ -361,6 +391,9 @@ mod tests {
             "2026-01-01T00:00:00 Europe/Paris",
             "2026-01-01T0:00:00Z",
             "20260101",
+            "1234567-01-01",
+            "+-01-01",
+            "012026",
         ] {
             let result = timestamp(text.as_bytes());
             assert!(matches!(result, Err(TimeFault::Form)) || text.ends_with(' '), "{text}: {result:?}");

@@ -48,7 +48,7 @@ fn timestamp(text: &str, zoned: bool) -> Option<i64> {
         true => datetime::timestamp(text.as_bytes()),
         false => datetime::local_timestamp(text.as_bytes()),
     };
-    // Years beyond four digits, fewer digits for a month, names of zones.
+    // Names of zones.
     found.ok().or_else(|| {
         let text = text.trim();
         let text = if zoned { text } else { without_zone(text) };
@@ -99,6 +99,7 @@ mod tests {
             ("2020-01-01 10:00+00", "2020-01-01T10:00:00", "2020-01-01T10:00:00Z"),
             (" 2020-01-01T10:00:00.5-0130 ", "2020-01-01T10:00:00.500", "2020-01-01T11:30:00.500Z"),
             ("2020-01-01", "2020-01-01T00:00:00", "2020-01-01T00:00:00Z"),
+            ("12020-01-01 10:00:00Z", "+12020-01-01T10:00:00", "+12020-01-01T10:00:00Z"),
         ] {
             assert_eq!(say(text, &local).as_deref(), Some(at), "{text}");
             assert_eq!(say(text, &zoned).as_deref(), Some(shifted), "{text}");

@@ -6,12 +6,20 @@ use super::retry::backoff;
 use crate::Result;
 use crate::engine::Shared;
 
-/// Removes the lake folders of dropped streams; tries until it is done or the engine stops.
+/// Removes the lake folders of dropped streams; tries until it is done or the engine stops. What is cut off then is
+/// removed at the next start.
 pub(crate) async fn remove_dropped(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.closing.cancelled() => {}
+        () = remove_rounds(&shared) => {}
+    }
+}
+
+async fn remove_rounds(shared: &Shared) {
     let job = shared.jobs.register("cleanup", "dropped streams");
     loop {
         job.started();
-        let pause = match remove_all(&shared).await {
+        let pause = match remove_all(shared).await {
             Ok(0) => {
                 job.idle();
                 None
@@ -23,7 +31,6 @@ pub(crate) async fn remove_dropped(shared: Arc<Shared>) {
             Err(error) => Some(backoff(job.failed(&error))),
         };
         tokio::select! {
-            () = shared.closing.cancelled() => return,
             () = shared.cleanup_now.notified() => {}
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }

@@ -12,25 +12,25 @@ use crate::engine::Shared;
 use crate::rounds::Round;
 use crate::stream::OpenStream;
 
-/// Looks after one stream's table until the stream closes.
+/// Looks after one stream's table until the stream closes; a round that is under way then is cut off.
 pub(crate) async fn maintain_table(shared: Arc<Shared>, stream: Arc<OpenStream>) {
+    tokio::select! {
+        () = stream.closing.cancelled() => {}
+        () = maintain_rounds(&shared, &stream) => {}
+    }
+}
+
+async fn maintain_rounds(shared: &Arc<Shared>, stream: &Arc<OpenStream>) {
     let job = shared.jobs.register("maintenance", &stream.name().to_string());
     let mut pause = shared.options.maintenance_interval;
     loop {
-        tokio::select! {
-            () = stream.closing.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         pause = shared.options.maintenance_interval;
         if stream.lake_table().is_none() {
             continue;
         }
         job.started();
-        let round = tokio::select! {
-            () = stream.closing.cancelled() => return,
-            round = care_once(&shared, &stream) => round,
-        };
-        match round {
+        match care_once(shared, stream).await {
             Ok((aged, report)) if aged == Aged::default() && report == MaintenanceReport::default() => job.idle(),
             Ok((aged, report)) => job.succeeded(format!(
                 "{} files merged into {}, {} expired, {} moved to the cold place, {} deleted",

@@ -29,25 +29,35 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until the stream closes: a round whenever enough waits for long enough.
 pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
+    // A round that is cut off is one that never was: the next start begins it again. So nothing is waited for at the
+    // end, least of all a store that does not answer.
+    tokio::select! {
+        () = stream.closing.cancelled() => {}
+        () = tier_rounds(&shared, &stream) => {}
+    }
+}
+
+async fn tier_rounds(shared: &Arc<Shared>, stream: &Arc<OpenStream>) {
     let job = shared.jobs.register("tiering", &stream.name().to_string());
     let mut ends = stream.log().subscribe();
     let mut waiting_since: Option<i64> = None;
     let mut pause = Duration::ZERO;
     let look = LOOK.min(shared.options.tier_age).max(Duration::from_millis(10));
     loop {
-        let idle = waiting_since.is_none() && pause.is_zero() && stream.lake_table().is_some();
-        tokio::select! {
-            () = stream.closing.cancelled() => return,
+        if waiting_since.is_none() && pause.is_zero() && stream.lake_table().is_some() {
             // An idle stream costs nothing: it wakes with its next row.
-            _ = ends.changed(), if idle => {}
-            () = tokio::time::sleep(pause.max(look)), if !idle => {}
+            if ends.changed().await.is_err() {
+                return;
+            }
+        } else {
+            tokio::time::sleep(pause.max(look)).await;
         }
         let unknown = stream.lake_table().is_none() || stream.table().is_some_and(|table| !table.is_known());
-        if unknown && let Err(error) = open_and_look(&shared, &stream).await {
+        if unknown && let Err(error) = open_and_look(shared, stream).await {
             pause = backoff(job.failed(&error));
             continue;
         }
-        let (rows, bytes) = waiting(&stream);
+        let (rows, bytes) = waiting(stream);
         if rows == 0 {
             waiting_since = None;
             pause = Duration::ZERO;
@@ -61,16 +71,11 @@ pub(crate) async fn tier_stream(shared: Arc<Shared>, stream: Arc<OpenStream>) {
             continue;
         }
         let early = bytes < shared.options.tier_bytes;
-        if early && patience(&shared, &stream).await.is_ok_and(|patience| age < patience) {
+        if early && patience(shared, stream).await.is_ok_and(|patience| age < patience) {
             continue;
         }
         job.started();
-        // A round that is cut off here is one that never was: the next start begins it again.
-        let round = tokio::select! {
-            () = stream.closing.cancelled() => return,
-            round = tier_once(&shared, &stream) => round,
-        };
-        match round {
+        match tier_once(shared, stream).await {
             Ok(0) => job.idle(),
             Ok(rows) => {
                 job.succeeded(format!("{rows} rows to the lake"));

@@ -81,8 +81,9 @@ pub(crate) struct Shared {
     broken: RwLock<HashMap<ObjectName, (&'static str, String)>>,
     /// Held by one statement that changes the catalog at a time.
     pub(crate) ddl: tokio::sync::Mutex<()>,
-    /// The context that sessions are made from; set once the catalog can refer back to the engine.
-    context: std::sync::OnceLock<SessionContext>,
+    /// The context that sessions are made from. It refers back to the engine: it is there from when the catalog can be
+    /// asked until the engine closes.
+    context: RwLock<Option<SessionContext>>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -128,13 +129,12 @@ impl Engine {
             views: RwLock::default(),
             broken: RwLock::default(),
             ddl: tokio::sync::Mutex::default(),
-            context: std::sync::OnceLock::new(),
+            context: RwLock::default(),
             tasks: TaskTracker::new(),
             options,
         });
         let context = query_context(&shared)?;
-        // Nothing else can have set it: the engine is not out yet.
-        let _ = shared.context.set(context);
+        *shared.context.write() = Some(context);
         let engine = Engine { shared };
         engine.shared.open_schemas().await?;
         engine.open_streams().await?;
@@ -159,6 +159,9 @@ impl Engine {
                 tracing::error!(stream = %stream.name(), %error, "the log was not closed cleanly");
             }
         }
+        // What refers back to the engine would keep it, and its threads, for as long as the process runs.
+        *self.shared.context.write() = None;
+        self.shared.plans.outdate();
     }
 
     /// The open stream of that name, for a door that writes to it. The platform's own streams are not open to writers.
@@ -311,8 +314,9 @@ impl Shared {
     }
 
     /// The context that sessions are made from.
-    pub(crate) fn context(&self) -> Result<&SessionContext> {
-        self.context.get().ok_or_else(|| Error::rejected(Code::Internal, "the engine is not open yet"))
+    pub(crate) fn context(&self) -> Result<SessionContext> {
+        let context = self.context.read().clone();
+        context.ok_or_else(|| Error::rejected(Code::ShuttingDown, "the node is closing: try again when it is open"))
     }
 }
 

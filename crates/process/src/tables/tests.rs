@@ -61,7 +61,15 @@ impl Node {
 
     async fn restart(self) -> Self {
         self.engine.shutdown().await;
+        let closed = Arc::downgrade(&self.engine.shared);
         drop(self.engine);
+        // Queries that have ended may be about to say so; then nothing refers to the engine, and its threads end.
+        let gone = async {
+            while closed.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("a closed engine is kept");
         let engine = Engine::open(self.options.clone()).await.unwrap();
         Self { engine, ..self }
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 use millstream_catalog::fault::{Code, Fault};
-use millstream_process::{Outcome, RunOptions};
+use millstream_process::{Error, Outcome, RunOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -202,6 +202,12 @@ async fn increments_of_one_row_side_by_side_are_all_there() {
     node.engine.shutdown().await;
 }
 
+/// The rows of RETURNING, and the statement's tag.
+async fn returned(outcome: Result<Outcome, Error>) -> (Vec<RecordBatch>, &'static str) {
+    let Outcome::Rows { rows, tag } = outcome.unwrap() else { panic!("RETURNING gives rows") };
+    (rows.try_collect().await.unwrap(), tag)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_insert_knows_the_types_of_its_parameters_and_takes_values() {
     let node = Node::start().await;
@@ -224,10 +230,7 @@ async fn a_prepared_insert_knows_the_types_of_its_parameters_and_takes_values() 
     let types: Vec<_> = prepared.parameter_types().iter().flatten().cloned().collect();
     assert_eq!(types, [DataType::Utf8View, DataType::Int64, DataType::Int64]);
     let params = [ScalarValue::from("y"), ScalarValue::Int64(Some(10)), ScalarValue::Int64(Some(2))];
-    let Outcome::Rows { rows, tag } = session.run(&prepared, &params, RunOptions::default()).await.unwrap() else {
-        panic!("RETURNING gives rows")
-    };
-    let rows: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    let (rows, tag) = returned(session.run(&prepared, &params, RunOptions::default()).await).await;
     assert_eq!((tag, rows[0].column(0).as_primitive::<Int64Type>().value(0)), ("UPDATE", 12));
     node.engine.shutdown().await;
 }
@@ -241,10 +244,7 @@ async fn a_parameter_in_a_case_is_assigned_and_returned_or_refused() {
     let sql = "UPDATE t SET n = CASE WHEN id = 1 THEN n ELSE $1 END RETURNING CASE WHEN id = 1 THEN n ELSE $1 END";
     let prepared = session.prepare(&session.parse(sql).unwrap()[0]).await.unwrap();
     let params = [ScalarValue::Int64(Some(7))];
-    let Outcome::Rows { rows, .. } = session.run(&prepared, &params, RunOptions::default()).await.unwrap() else {
-        panic!("RETURNING gives rows")
-    };
-    let rows: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    let (rows, _) = returned(session.run(&prepared, &params, RunOptions::default()).await).await;
     let types: Vec<_> = prepared.schema().unwrap().fields().iter().map(|f| f.data_type().clone()).collect();
     assert_eq!(types, [rows[0].column(0).data_type().clone()]);
     assert_eq!(node.number("SELECT sum(n) FROM t").await, 8);

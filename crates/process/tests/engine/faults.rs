@@ -63,6 +63,27 @@ async fn an_operation_that_was_done_but_reported_failed_loses_and_repeats_nothin
     every_step(Failure::After).await;
 }
 
+/// In the background a node opens the tables of its streams, and merges them when their rows are old.
+#[tokio::test]
+async fn a_node_closes_while_its_store_does_not_answer() {
+    let (mut node, faults) = Node::on_faulty_store().await;
+    node.create_s(1).await;
+    for tiers in [false, true] {
+        if tiers {
+            node.tier().await;
+        }
+        node.write(0..10).await;
+        faults.fail_at(1, Failure::Hang);
+        node.clock.advance_ms(2 * 86_400_000);
+        while !faults.fired() {
+            tokio::task::yield_now().await;
+        }
+        let closed = tokio::time::timeout(Duration::from_secs(30), node.restart()).await;
+        node = closed.expect("the node waits for its store");
+        faults.set_outage(false);
+    }
+}
+
 #[tokio::test]
 async fn ingest_and_queries_go_on_while_the_store_is_down() {
     let (node, faults) = Node::on_faulty_store().await;
