@@ -13,7 +13,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent / "nexmark"
 QUERIES = [f"q{n}" for n in range(23)]
 # A run takes as many events as give it a few seconds.
 SIZES = [250_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000]
-RUN_S = 4
+RUN_S = 8
 # Flink is given up to so many, where it needs more for a run that is long beside its start-up.
 MOST = 16_000_000
 BARS = {"rocksdb": ("Flink, RocksDB, checkpoints every second", 5), "heap": ("Flink, heap, nothing durable", 2)}

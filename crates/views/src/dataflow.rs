@@ -3,7 +3,7 @@
 mod checkpoint;
 mod memory;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl Dataflow {
         let key_columns = root.key.clone().unwrap_or_default();
         let goes = match &root.key {
             Some(_) => Goes::ByKey,
-            None if root.grows => Goes::Never,
+            None if root.grows => Goes::Unsought,
             None => Goes::ByContent,
         };
         let rows = Arrangement::new(Arc::clone(&schema), Key::of_columns(&schema, &key_columns)?, goes)?;
@@ -127,6 +127,35 @@ impl Dataflow {
     /// The first operator that takes back rows it gave, as EXPLAIN shows it; `None` when rows of the answer only come.
     pub fn taken_back_by(&self) -> Option<&str> {
         self.taken_back_by.as_deref()
+    }
+
+    /// Has the deltas of some inputs come with the columns that are used alone: those of which `has_columns_chosen` is
+    /// true of their table. Late rows are told of as a whole, so with EMIT ON WINDOW CLOSE nothing changes. Only for a
+    /// dataflow as it was compiled.
+    pub fn narrow(&mut self, has_columns_chosen: impl Fn(&TableReference) -> bool) -> Result<()> {
+        if self.closing {
+            return Ok(());
+        }
+        let mut used: Vec<Option<BTreeSet<usize>>> =
+            self.inputs.iter().map(|input| has_columns_chosen(&input.table).then(BTreeSet::new)).collect();
+        self.root.visit_sources(&mut |source| {
+            let used = &mut used[source.input()];
+            match source.projection() {
+                Some(columns) => used.iter_mut().for_each(|used| used.extend(columns)),
+                None => *used = None,
+            }
+        });
+        for (number, (input, used)) in self.inputs.iter_mut().zip(used).enumerate() {
+            let Some(used) = used else { continue };
+            let columns: Vec<usize> = used.into_iter().collect();
+            input.schema = Arc::new(input.schema.project(&columns)?);
+            self.root.visit_sources(&mut |source| {
+                if source.input() == number {
+                    source.narrow(&columns);
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Has no answer kept: what steps give goes elsewhere, and the caller sees to it that it gets there. Only for a

@@ -119,7 +119,10 @@ async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataf
     let kind_of = |table: &TableReference| kind_of(shared, table);
     let state = shared.context()?.state();
     if !form.closes {
-        return Ok(Dataflow::compile(plan, &state, &kind_of).await?);
+        let mut flow = Dataflow::compile(plan, &state, &kind_of).await?;
+        // Streams and tables are read column by column; what another view gives is there as a whole.
+        flow.narrow(|table| object_name(table).is_some_and(|name| shared.view(&name).is_none()))?;
+        return Ok(flow);
     }
     let watermarks = watermarks(shared, &plan, &state)?;
     let watermark_of = |table: &TableReference| watermarks.iter().find(|(of, _)| of == table).map(|(_, w)| w.clone());

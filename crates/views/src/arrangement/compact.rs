@@ -75,7 +75,7 @@ impl Arrangement {
     /// Makes room for what is kept beside the rows of a region.
     pub(super) fn begin_region(&mut self, base: u32, rows: usize) {
         self.unsaved.rows(base, rows);
-        if self.goes != Goes::ByKey {
+        if matches!(self.goes, Goes::Never | Goes::ByContent) {
             self.chains.reserve(base, rows);
         }
         if let Some(contents) = &mut self.contents {

@@ -8,10 +8,11 @@
 //! pieces   [ batch of 0..4      ][ 4..6    ][ 6 ]        Arrow batches; small ones are merged
 //! ```
 //!
-//! Where no two rows have one key, a row that goes is found by its key, and there are no chains. Elsewhere a row that
-//! comes twice is kept twice, and one that goes is looked up by its whole content (`contents`, kept only where rows can
-//! go). A row that went is marked dead, and its room is used again when more rows are dead than alive (`compact.rs`).
-//! Batches are never changed once they are there, so a snapshot costs some pointers per 65536 rows.
+//! Where no two rows have one key, a row that goes is found by its key, and there are no chains. Where rows only come and
+//! are only read all together there is no index either. Elsewhere a row that comes twice is kept twice, and one that goes
+//! is looked up by its whole content (`contents`, kept only where rows can go). A row that went is marked dead, and its
+//! room is used again when more rows are dead than alive (`compact.rs`). Batches are never changed once they are there, so
+//! a snapshot costs some pointers per 65536 rows.
 //!
 //! Pieces that find no room in memory lie in the store. Where few of a piece's rows are wanted, these are read one by
 //! one from there (`form.rs`).
@@ -49,6 +50,8 @@ use table::{Print, Table};
 /// How rows go one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goes {
+    /// Not at all, and no key is ever sought: there is no index.
+    Unsought,
     /// Not at all: only whole keys do.
     Never,
     /// No two rows have one key, and whichever row is under it goes.
@@ -63,9 +66,9 @@ pub(crate) struct Arrangement {
     key: Key,
     goes: Goes,
     rows: Rows,
-    /// The newest row under each key.
+    /// The newest row under each key; empty where none is sought.
     index: Table,
-    /// The other rows of a key; empty where no two rows have one.
+    /// The other rows of a key; empty where no two rows have one, and where none is sought.
     chains: Chains,
     /// Present where rows go by their content.
     contents: Option<Contents>,
@@ -120,7 +123,7 @@ impl Arrangement {
         });
         let columns = columns.collect::<Vec<_>>().join(", ");
         let goes = match self.goes {
-            Goes::Never => "",
+            Goes::Unsought | Goes::Never => "",
             Goes::ByKey => "; rows go by key",
             Goes::ByContent => "; rows go",
         };
@@ -171,8 +174,8 @@ impl Arrangement {
         let comes: BooleanArray = weights.values().iter().map(|w| Some(*w > 0)).collect();
         let come = crate::delta::repeated(&filter_record_batch(delta, &comes)?)?;
         match self.goes {
-            Goes::Never if gone.num_rows() > 0 => Err(state("a row goes where none can")),
-            Goes::Never => self.insert(come),
+            Goes::Unsought | Goes::Never if gone.num_rows() > 0 => Err(state("a row goes where none can")),
+            Goes::Unsought | Goes::Never => self.insert(come),
             Goes::ByKey => self.change_by_key(&gone, &times, come),
             Goes::ByContent => {
                 self.remove(&gone, &times)?;
@@ -183,8 +186,10 @@ impl Arrangement {
 
     /// Adds rows.
     pub(crate) fn insert(&mut self, rows: RecordBatch) -> Result<()> {
-        if self.goes == Goes::ByKey {
-            return self.change_by_key(&rows.slice(0, 0), &[], rows);
+        match self.goes {
+            Goes::Unsought => return self.add(rows, &[], |_, _, _, _| Ok(())),
+            Goes::ByKey => return self.change_by_key(&rows.slice(0, 0), &[], rows),
+            Goes::Never | Goes::ByContent => {}
         }
         let keys = self.prints(self.key.encode(&rows)?.iter());
         let contents = match &self.contents {
@@ -362,7 +367,8 @@ impl Arrangement {
         prints(keys, self.key.width().is_some_and(|width| width <= EXACT))
     }
 
-    /// Adds rows under keys; `entered` is told number, row and the newest row that was under its key.
+    /// Adds rows under keys; `entered` is told number, row and the newest row that was under its key. Where none is sought
+    /// there are no keys.
     fn add(
         &mut self,
         rows: RecordBatch,
@@ -376,7 +382,8 @@ impl Arrangement {
             };
             let base = self.rows.begin(some.num_rows())?;
             self.begin_region(base, some.num_rows());
-            let before = self.index.put_each(&keys[begin..begin + some.num_rows()], base);
+            let keys = if self.goes == Goes::Unsought { keys } else { &keys[begin..begin + some.num_rows()] };
+            let before = self.index.put_each(keys, base);
             for (i, before) in before.into_iter().enumerate() {
                 entered(self, begin + i, base + i as u32, before)?;
             }

@@ -270,6 +270,10 @@ impl Arrangement {
 
     /// Makes the living rows of a piece findable.
     fn enter(&mut self, base: u32, batch: &RecordBatch) -> Result<()> {
+        if self.goes == Goes::Unsought {
+            self.begin_region(base, batch.num_rows());
+            return Ok(());
+        }
         let keys = self.prints(self.key.encode(batch)?.iter());
         let contents = match &self.contents {
             Some(contents) => contents.prints(batch)?,

@@ -162,6 +162,34 @@ fn rows_that_leave_memory_and_restarts_change_nothing_not_even_their_order() {
 }
 
 #[test]
+fn rows_that_are_only_read_together_have_no_index() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let limited = || {
+        let mut kept = empty(Goes::Unsought);
+        kept.place(3, Arc::new(Memory::limited(Arc::clone(&store), 0)));
+        kept
+    };
+    let (mut kept, mut model) = (limited(), Vec::new());
+    for round in 0..60 {
+        let new: Vec<_> = (0..=17 * round).map(|n| (n % 3, format!("{round} {n}"))).collect();
+        apply(&mut kept, BTreeMap::from_iter(new.iter().map(|row| (row.clone(), 1))));
+        model.extend(BTreeMap::from_iter(new.into_iter().map(|row| (row, ()))).into_keys());
+        kept.rows.memory().begin_next(0);
+        kept.relieve().unwrap();
+        if round % 10 == 9 {
+            save(&mut kept, store.as_ref());
+            kept = limited();
+            kept.rows.memory().own();
+            kept.restore(store.as_ref()).unwrap();
+        }
+        assert_eq!(rows(&kept.snapshot().batches().unwrap()), model, "round {round}");
+    }
+    assert!(kept.index_bytes() < kept.len(), "{} bytes beside {} rows", kept.index_bytes(), kept.len());
+    let gone = with_weights(&batch(&model[..1]), Int64Array::from(vec![-1])).unwrap();
+    assert!(kept.apply(&gone).is_err());
+}
+
+#[test]
 fn a_row_that_is_not_there_cannot_go() {
     let mut kept = empty(Goes::ByContent);
     kept.insert(batch(&[(1, "a".into())])).unwrap();

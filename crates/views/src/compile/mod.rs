@@ -52,7 +52,8 @@ pub enum InputKind {
 pub struct ViewInput {
     /// Its name, as the plan has it.
     pub table: TableReference,
-    /// Its columns, whole and in order; deltas given to a step have them and the weight.
+    /// Its columns, in order, all of them unless [`crate::Dataflow::narrow`] says otherwise; deltas given to a step have
+    /// them and the weight.
     pub schema: arrow::datatypes::SchemaRef,
     /// How its rows can change.
     pub kind: InputKind,

@@ -87,6 +87,10 @@ pub(crate) trait Node: Send + Sync + std::fmt::Debug {
     fn children(&self) -> Vec<&dyn Node>;
     /// The nodes below, to be changed.
     fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>>;
+    /// Visits the sources among it and the nodes below.
+    fn visit_sources(&mut self, visit: &mut dyn FnMut(&mut Source)) {
+        self.children_mut().into_iter().for_each(|child| child.visit_sources(visit));
+    }
     /// Whether no two rows of what a step gives are equal but for their weight.
     fn is_consolidated(&self) -> bool {
         false

@@ -32,6 +32,24 @@ impl Source {
     ) -> Self {
         Self { input, table, kind, projection, output, late }
     }
+
+    /// The number of the input that it reads.
+    pub(crate) fn input(&self) -> usize {
+        self.input
+    }
+
+    /// The input's columns that it reads, in its order; `None` for all.
+    pub(crate) fn projection(&self) -> Option<&[usize]> {
+        self.projection.as_deref()
+    }
+
+    /// Says that the input has these of its columns alone from now on, in this order. It has all that are read.
+    pub(crate) fn narrow(&mut self, columns: &[usize]) {
+        let place = |column: &usize| columns.iter().position(|kept| kept == column);
+        if let Some(projection) = &self.projection {
+            self.projection = Some(projection.iter().filter_map(place).collect());
+        }
+    }
 }
 
 #[async_trait]
@@ -64,6 +82,10 @@ impl Node for Source {
 
     fn children_mut(&mut self) -> Vec<&mut Box<dyn Node>> {
         vec![]
+    }
+
+    fn visit_sources(&mut self, visit: &mut dyn FnMut(&mut Source)) {
+        visit(self);
     }
 
     fn visit_state(&mut self, _visit: &mut dyn FnMut(&mut Arrangement) -> Result<()>) -> Result<()> {

@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::history::History;
-use crate::outcome::{Outcome, compile, compile_in, outcome, state, stepped};
+use crate::outcome::{Outcome, chosen, compile, compile_in, outcome, state, stepped};
 use crate::world::rows;
 
 /// A query, and rows as [`History::written`] reads them.
@@ -130,7 +130,8 @@ async fn approximate_percentiles_are_near_the_exact_ones() {
         for (key, value) in keys.iter().zip(values).filter_map(|(k, a)| k.zip(a)) {
             known.entry(key).or_default().push(value);
         }
-        stepped(&mut flow, vec![vec![weighted(&new, 1).unwrap()]]).await.unwrap();
+        let delta = chosen(&flow.inputs()[0], &[weighted(&new, 1).unwrap()]);
+        stepped(&mut flow, vec![delta]).await.unwrap();
     }
     let mut compared = 0;
     for batch in flow.answer().snapshot().batches().unwrap() {

@@ -8,7 +8,7 @@ use millstream_views::{Dataflow, DiskOptions, DiskStore, MemoryStore, StateStore
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::outcome::{compile, inputs_of, stepped, texts};
+use crate::outcome::{chosen, compile, inputs_of, stepped, texts};
 use crate::world::{TABLES, grows, number, rows};
 
 const QUERIES: [&str; 5] = [
@@ -115,10 +115,12 @@ async fn a_snapshot_stays_readable_when_its_rows_have_left_memory_and_state() {
     let mut random = StdRng::seed_from_u64(12);
     let mut flow = limited(sql, &store, 1).await;
     let all = rows(&mut random, number("c"), &(0..40_000).collect::<Vec<_>>());
-    stepped(&mut flow, vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
+    let delta = chosen(&flow.inputs()[0], &[weighted(&all, 1).unwrap()]);
+    stepped(&mut flow, vec![delta]).await.unwrap();
     flow.checkpoint(store.as_ref(), b"").unwrap();
     let before = flow.answer().snapshot();
-    stepped(&mut flow, vec![vec![weighted(&all, -1).unwrap()]]).await.unwrap();
+    let delta = chosen(&flow.inputs()[0], &[weighted(&all, -1).unwrap()]);
+    stepped(&mut flow, vec![delta]).await.unwrap();
     flow.checkpoint(store.as_ref(), b"").unwrap();
     assert_eq!(flow.answer().rows(), 0);
     let read: usize = before.parts().map(|part| part.unwrap().num_rows()).sum();
@@ -136,7 +138,8 @@ async fn rows_that_are_used_stay_in_memory() {
     let mut random = StdRng::seed_from_u64(13);
     let mut flow = limited(sql, &store, 30 << 20).await;
     let all = rows(&mut random, number("s"), &(0..100_000).collect::<Vec<_>>());
-    stepped(&mut flow, vec![vec![weighted(&all, 1).unwrap()]]).await.unwrap();
+    let delta = chosen(&flow.inputs()[0], &[weighted(&all, 1).unwrap()]);
+    stepped(&mut flow, vec![delta]).await.unwrap();
     let before = bytes(&mut flow);
     flow.checkpoint(store.as_ref(), b"").unwrap();
     assert_eq!(bytes(&mut flow), before, "what fits stays");

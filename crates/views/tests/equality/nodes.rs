@@ -1,5 +1,7 @@
 //! Which nodes a query comes to: those that keep little are found behind the spellings that people use.
 
+use millstream_views::ViewInput;
+
 use crate::outcome::{compile_in, state};
 
 async fn explained(sql: &str) -> String {
@@ -48,5 +50,22 @@ async fn counts_and_sums_of_rows_that_go_keep_no_rows() {
     ] {
         let explained = explained(sql).await;
         assert_eq!(!explained.contains("Keyed: "), kept, "{sql}\n{explained}");
+    }
+}
+
+#[tokio::test]
+async fn inputs_are_asked_for_the_columns_that_are_used() {
+    for (sql, used) in [
+        ("SELECT k, sum(a) FROM s WHERE x > 1 GROUP BY k", ["k, a, x"].as_slice()),
+        ("SELECT count(*) FROM s", &[""]),
+        ("SELECT t FROM d UNION ALL SELECT t FROM (SELECT t, max(ts) FROM d GROUP BY t)", &["t"]),
+        ("SELECT s.id, d.t FROM s JOIN d ON s.k = d.k WHERE s.flag", &["id, k, flag", "k, t"]),
+        ("SELECT count(y) FROM g UNION ALL SELECT count(a) FROM w", &["y", "k, a, t, flag, x"]),
+    ] {
+        let flow = compile_in(&state(), sql).await.unwrap();
+        let names =
+            |input: &ViewInput| -> Vec<String> { input.schema.fields().iter().map(|f| f.name().clone()).collect() };
+        let asked: Vec<String> = flow.inputs().iter().map(|input| names(input).join(", ")).collect();
+        assert_eq!(asked, used, "{sql}");
     }
 }

@@ -11,7 +11,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::FutureExt;
-use millstream_views::{Dataflow, Error, MemoryStore, StateStore, StepOutput};
+use millstream_views::{Dataflow, Error, MemoryStore, StateStore, StepOutput, ViewInput, WEIGHT};
 
 use crate::history::{History, Luck, World};
 use crate::world::{self, TABLES, kind_of};
@@ -76,12 +76,24 @@ pub(crate) fn state() -> SessionState {
 }
 
 pub(crate) async fn compile_in(state: &SessionState, sql: &str) -> Result<Dataflow, Error> {
-    Dataflow::compile(plan(state, sql).await?, state, &kind_of).await
+    let mut flow = Dataflow::compile(plan(state, sql).await?, state, &kind_of).await?;
+    // The others' deltas come whole.
+    flow.narrow(|table| world::number(table.table()) % 2 == 0)?;
+    Ok(flow)
+}
+
+/// Deltas of a table as an input wants them.
+pub(crate) fn chosen(input: &ViewInput, deltas: &[RecordBatch]) -> Vec<RecordBatch> {
+    let columns = |delta: &RecordBatch| -> Vec<usize> {
+        let names = input.schema.fields().iter().map(|field| field.name().as_str()).chain([WEIGHT]);
+        names.map(|name| delta.schema().index_of(name).unwrap()).collect()
+    };
+    deltas.iter().map(|delta| delta.project(&columns(delta)).unwrap()).collect()
 }
 
 /// The deltas of the tables that a dataflow reads.
 pub(crate) fn inputs_of(flow: &Dataflow, deltas: &[Vec<RecordBatch>]) -> Vec<Vec<RecordBatch>> {
-    flow.inputs().iter().map(|input| deltas[world::number(input.table.table())].clone()).collect()
+    flow.inputs().iter().map(|input| chosen(input, &deltas[world::number(input.table.table())])).collect()
 }
 
 /// Takes a step and shows it in the answer.
@@ -201,7 +213,7 @@ async fn step_through(
 }
 
 fn inputs_at(flow: &Dataflow, history: &History, step: usize) -> Vec<Vec<RecordBatch>> {
-    flow.inputs().iter().map(|i| history.delta(world::number(i.table.table()), step)).collect()
+    flow.inputs().iter().map(|i| chosen(i, &history.delta(world::number(i.table.table()), step))).collect()
 }
 
 /// The answer of plain DataFusion behind a step, `backwards` over the same rows in another order.

@@ -9,7 +9,7 @@ use rand::Rng;
 
 use crate::fixed::QUERIES;
 use crate::history::World;
-use crate::outcome::{compare, compile, inputs_of, stepped};
+use crate::outcome::{chosen, compare, compile, inputs_of, stepped};
 use crate::world::rows;
 
 /// A store of which the `fails_at`-th operation fails: a commit does so before or after it took place.
@@ -72,7 +72,7 @@ async fn restarted(sql: &str, store: &dyn StateStore, deltas: &[Vec<Vec<RecordBa
 
 /// Takes a step in which every input changes by `delta`.
 async fn stepped_all(flow: &mut Dataflow, delta: &RecordBatch) -> Result<(), Error> {
-    let inputs = flow.inputs().iter().map(|_| vec![delta.clone()]).collect();
+    let inputs = flow.inputs().iter().map(|input| chosen(input, std::slice::from_ref(delta))).collect();
     stepped(flow, inputs).await.map(|_| ())
 }
 
