@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{push_pieces, stopping};
 use crate::engine::Shared;
-use crate::views::{Change, Looked, OpenView, Progress, unweighted};
+use crate::views::{Change, Looked, OpenView, Place, Progress, unweighted};
 use crate::{Error, Result};
 
 /// How soon a view that is being replaced is looked for again.
@@ -120,9 +120,8 @@ pub struct ViewChanges {
     name: ObjectName,
     view: Arc<OpenView>,
     progress: watch::Receiver<Progress>,
-    epoch: u64,
-    /// The number of the change that comes next, and how many of its rows were taken already.
-    next: u64,
+    /// The place of the change that comes next, and how many of its rows were taken already.
+    place: Place,
     rows_taken: u64,
     events: VecDeque<ViewEvent>,
 }
@@ -134,14 +133,14 @@ impl ViewChanges {
         }
         let view = shared.existing_view(name)?;
         let progress = view.subscribe();
-        let (epoch, next) = view.changelog_end()?;
+        let place = view.changelog_end()?;
         let (shared, name, events) = (Arc::clone(shared), name.clone(), VecDeque::new());
-        let mut follower = Self { shared, name, view, progress, epoch, next, rows_taken: 0, events };
+        let mut follower = Self { shared, name, view, progress, place, rows_taken: 0, events };
         match start {
             ViewStart::Snapshot => follower.take_snapshot()?,
             ViewStart::Now => follower.events.push_back(follower.ready()),
             ViewStart::After(ChangeId { epoch, taken: Taken::Changes { whole, rows } }) => {
-                (follower.epoch, follower.next, follower.rows_taken) = (epoch, whole, rows);
+                (follower.place, follower.rows_taken) = (Place { epoch, next: whole }, rows);
             }
             ViewStart::After(_) => follower.reset()?,
         }
@@ -161,7 +160,9 @@ impl ViewChanges {
                 self.find_again().await?;
                 continue;
             }
-            match self.view.change_at(self.epoch, self.next) {
+            let (place, looked) = self.view.change_at(self.place, self.rows_taken);
+            self.place = place;
+            match looked {
                 Looked::Found(change) => self.take(&change)?,
                 Looked::Gone => self.reset()?,
                 Looked::NotYet => self.changed().await,
@@ -196,8 +197,9 @@ impl ViewChanges {
     }
 
     fn take_snapshot(&mut self) -> Result<()> {
-        let (answer, epoch, next) = self.view.followed_snapshot()?;
-        (self.epoch, self.next, self.rows_taken) = (epoch, next, 0);
+        let (answer, place, _) = self.view.snapshot()?;
+        (self.place, self.rows_taken) = (place, 0);
+        let epoch = place.epoch;
         for batch in answer.batches()? {
             let batch = batch.with_schema(Arc::clone(self.view.schema())).map_err(misfit)?;
             let rows = |batch, _| ViewEvent::Rows(ChangedRows { come: true, batch, epoch, change: None });
@@ -208,15 +210,15 @@ impl ViewChanges {
     }
 
     fn ready(&self) -> ViewEvent {
-        let taken = Taken::Changes { whole: self.next, rows: 0 };
-        ViewEvent::Ready(ChangeId { epoch: self.epoch, taken })
+        let taken = Taken::Changes { whole: self.place.next, rows: 0 };
+        ViewEvent::Ready(ChangeId { epoch: self.place.epoch, taken })
     }
 
     fn take(&mut self, change: &Change) -> Result<()> {
         let (rows, going) = unweighted(&change.delta, self.view.schema())?;
         let all = rows.num_rows();
         let taken = usize::try_from(self.rows_taken).unwrap_or(usize::MAX).min(all);
-        let epoch = self.epoch;
+        let epoch = self.place.epoch;
         for (come, from, to) in [(false, taken.min(going), going), (true, taken.max(going), all)] {
             let part = rows.slice(from, to - from);
             push_pieces(&mut self.events, &part, |batch, before| {
@@ -224,7 +226,7 @@ impl ViewChanges {
                 ViewEvent::Rows(ChangedRows { come, batch, epoch, change })
             });
         }
-        self.next += 1;
+        self.place.next += 1;
         self.rows_taken = 0;
         Ok(())
     }

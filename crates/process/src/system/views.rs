@@ -101,7 +101,7 @@ fn row(shared: &Shared, view: &OpenView) -> Row {
         count(&view.late_rows),
         progress.history.0,
         progress.history.1,
-        progress.changes_end,
+        progress.changes_end.next,
     ];
     Row {
         texts: [

@@ -1,9 +1,10 @@
 //! Owns the checkpoints of views at work: when they are written, and what a restart makes of them.
 //!
 //! A view's state lies in `views/<id>` of the data directory. A checkpoint holds the dataflow's state and, in its meta,
-//! how far each stream was read; both are one commit. So a restart goes on from the rows behind those positions, which
-//! are in the log or in the lake, and counts none twice. A view that reads other views is built again from their
-//! answers, since their changelogs do not outlive the process.
+//! how far each input was read; both are one commit. So a restart goes on from the rows behind those positions, which
+//! are in the log or in the lake, and counts none twice. Of a view below the position is a place in its changelog: the
+//! view below makes a checkpoint first, which has its changes up to there (`saved_changes`), and after a restart goes on
+//! telling them from there. Where it does not have them any more, the view is built again from its answer.
 //!
 //! Rows that go elsewhere than to the answer, to a derived stream or to quarantine, are in the same commit and are
 //! delivered behind it: see `outbox`.
@@ -12,14 +13,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_buffer::Clock;
-use millstream_catalog::{Positions, StreamId, ViewId};
+use millstream_catalog::{Positions, StreamId, ViewId, ViewState};
 use millstream_views::{Dataflow, DiskOptions, DiskStore, StateStore};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::input::Input;
-use super::open::OpenView;
+use super::changes::{Changes, Place};
+use super::input::{Below, Input};
+use super::open::{OpenView, new_epoch};
 use super::outbox::{Outbox, Parcel, Postmark, delivered};
+use super::saved_changes::{self, SavedChanges, Unsaved};
 use crate::engine::{LogEngine, Shared};
 use crate::{Error, FaultPoint, Result};
 
@@ -43,7 +46,11 @@ pub(super) enum Restored {
 /// The part of a checkpoint's meta that says where the inputs were, and which commit it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Meta {
+    /// The streams and tables.
     inputs: Vec<(StreamId, Positions)>,
+    /// The views.
+    #[serde(default)]
+    below: Vec<Below>,
     /// By input: what the watermark of each partition has reached.
     #[serde(default)]
     reached: Vec<Vec<Option<i64>>>,
@@ -56,9 +63,12 @@ struct Meta {
     /// Counts commits.
     #[serde(default)]
     number: u64,
+    /// What it has of the view's changelog; nothing before there is one.
+    #[serde(default)]
+    changes: Option<SavedChanges>,
 }
 
-/// Where a view's checkpoints go; nowhere when it reads other views.
+/// Where a view's checkpoints go.
 pub(super) struct Checkpoints {
     store: Option<Arc<dyn StateStore>>,
     /// Where state goes that finds no room in memory.
@@ -69,6 +79,8 @@ pub(super) struct Checkpoints {
     meta: Meta,
     /// Whether there is one.
     in_store: bool,
+    /// The place behind the changes that it has.
+    changes_end: Option<Place>,
 }
 
 impl Checkpoints {
@@ -79,12 +91,13 @@ impl Checkpoints {
         flow: &mut Dataflow,
         inputs: &mut [Input],
     ) -> Result<(Self, Restored)> {
-        let (store, overflow) = stores(shared, view, inputs)?;
+        let (store, overflow) = stores(shared, view)?;
         let clock = Arc::clone(&shared.options.clock);
         let meta = Meta { life: Uuid::now_v7(), ..Meta::default() };
-        let mut opened = Self { store, overflow, last_us: clock.now_us(), clock, meta, in_store: false };
+        let (last_us, in_store, changes_end) = (clock.now_us(), false, None);
+        let mut opened = Self { store, overflow, last_us, clock, meta, in_store, changes_end };
         opened.limit_memory(flow, memory_limit(shared, view))?;
-        let restored = opened.restore(view.id(), flow, inputs)?;
+        let restored = opened.restore(view, flow, inputs)?;
         Ok((opened, restored))
     }
 
@@ -96,31 +109,41 @@ impl Checkpoints {
         }
     }
 
-    fn restore(&mut self, view: ViewId, flow: &mut Dataflow, inputs: &mut [Input]) -> Result<Restored> {
+    fn restore(&mut self, view: &OpenView, flow: &mut Dataflow, inputs: &mut [Input]) -> Result<Restored> {
         let Some(store) = &self.store else { return Ok(Restored::Nothing) };
         let restored = tokio::task::block_in_place(|| flow.restore(store.as_ref()));
         let meta = match restored {
             Ok(None) => return Ok(Restored::Nothing),
             Ok(Some(meta)) => meta,
             Err(error @ millstream_views::Error::State { .. }) => {
-                tracing::warn!(view = %view, %error, "the view's checkpoint cannot be used");
+                tracing::warn!(view = %view.name(), %error, "the view's checkpoint cannot be used");
                 return Ok(Restored::Unusable(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
         let unusable = || Ok(Restored::Unusable("it is of other inputs".to_owned()));
-        let Some(mut meta) = serde_json::from_slice::<Meta>(&meta).ok().filter(|m| m.inputs.len() == inputs.len())
-        else {
-            return unusable();
-        };
+        let Ok(mut meta) = serde_json::from_slice::<Meta>(&meta) else { return unusable() };
         for (input, reached) in inputs.iter_mut().zip(&meta.reached) {
             input.restore_watermarks(reached);
         }
-        for (input, (id, position)) in inputs.iter_mut().zip(&meta.inputs) {
+        let (streams, views): (Vec<_>, Vec<_>) = inputs.iter_mut().partition(|input| input.position().is_some());
+        if streams.len() != meta.inputs.len() || views.len() != meta.below.len() {
+            return unusable();
+        }
+        for (input, (id, position)) in streams.into_iter().zip(&meta.inputs) {
             if input.position().is_none_or(|(stream, _)| stream != *id) {
                 return unusable();
             }
             input.taken_to(position.clone());
+        }
+        for (input, below) in views.into_iter().zip(&meta.below) {
+            let goes_on = input.go_on_from(below);
+
+            // One that is suspended shows what it has; it asks for more when it is resumed.
+            if !goes_on && view.definition().state == ViewState::Running {
+                tracing::info!(view = %view.name(), "a view below does not have the changes behind the checkpoint");
+                return Ok(Restored::Unusable("changes of a view below are gone".to_owned()));
+            }
         }
         if meta.life.is_nil() {
             meta.life = self.meta.life;
@@ -132,77 +155,111 @@ impl Checkpoints {
     /// What there is belongs to another life.
     pub(super) fn begin_anew(&mut self) {
         self.meta = Meta { life: Uuid::now_v7(), ..Meta::default() };
-        self.in_store = false;
+        (self.in_store, self.changes_end) = (false, None);
     }
 
-    /// Where the inputs were at the last checkpoint, nowhere before the first; `None` where there never is one.
+    /// Where the streams and tables were at the last checkpoint; `None` before the first.
     pub(super) fn positions(&self) -> Option<&[(StreamId, Positions)]> {
-        self.store.as_ref().map(|_| self.meta.inputs.as_slice())
+        self.in_store.then_some(self.meta.inputs.as_slice())
+    }
+
+    /// Whether there are checkpoints.
+    pub(super) fn are_made(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Whether the last checkpoint is so old that another is due.
+    pub(super) fn is_due(&self) -> bool {
+        self.are_made() && self.clock.now_us() - self.last_us >= INTERVAL_US
+    }
+
+    /// What the last checkpoint has of the view's changelog.
+    pub(super) fn saved_changes(&self) -> Option<&SavedChanges> {
+        self.meta.changes.as_ref()
+    }
+
+    /// The place in the view's changelog up to which the last checkpoint has it.
+    pub(super) fn changes_end(&self) -> Option<Place> {
+        self.changes_end
     }
 
     /// Delivers what the last checkpoint holds and a crash kept from its place. Closed windows go to the answer, which
-    /// nobody sees yet.
-    pub(super) async fn deliver_again(&self, shared: &Shared, flow: &mut Dataflow, outbox: &Outbox) -> Result<()> {
-        let Some(store) = &self.store else { return Ok(()) };
+    /// nobody sees yet. Gives the changelog up to there.
+    pub(super) async fn deliver_again(
+        &mut self,
+        shared: &Shared,
+        view: &OpenView,
+        flow: &mut Dataflow,
+        outbox: &Outbox,
+    ) -> Result<Changes> {
+        let Some(store) = &self.store else { return Ok(view.new_changes()) };
+        let now_us = self.clock.now_us();
+        let restored = |saved| saved_changes::restored(saved, store.as_ref(), view.changes_kept(), now_us);
+        let mut changes = match self.meta.changes.as_ref().map(restored) {
+            Some(Ok(changes)) => changes,
+            Some(Err(error)) => {
+                tracing::warn!(view = %view.name(), %error, "who followed the view begins anew");
+                self.meta.changes = None;
+                view.new_changes()
+            }
+            None => view.new_changes(),
+        };
         let mut parcel = Parcel::unpacked(store.as_ref())?;
         for delta in parcel.take_closed() {
             flow.apply_withheld(&delta)?;
+            changes.push(delta, now_us);
         }
-        self.deliver(shared, outbox, &parcel).await
+        changes.begin_life(new_epoch());
+        self.deliver(shared, outbox, &parcel).await?;
+        Ok(changes)
     }
 
-    /// Writes a checkpoint if the last one is old enough and something came since.
-    pub(super) async fn save_if_due(
-        &mut self,
-        shared: &Shared,
-        flow: &mut Dataflow,
-        inputs: &[Input],
-        outbox: &mut Outbox,
-    ) -> Result<()> {
-        if self.store.is_none() || self.clock.now_us() - self.last_us < INTERVAL_US {
-            return Ok(());
-        }
-        self.save(shared, flow, inputs, outbox).await
-    }
-
-    /// Writes a checkpoint with what is in the outbox, and delivers that; unless nothing came since the last one.
+    /// Writes a checkpoint with what is in the outbox and what is new in the changelog, and delivers the outbox; unless
+    /// nothing came since the last one, or a view below makes none now.
     pub(super) async fn save(
         &mut self,
         shared: &Shared,
         flow: &mut Dataflow,
         inputs: &[Input],
         outbox: &mut Outbox,
+        changes: Option<Unsaved>,
     ) -> Result<()> {
         let parcel = outbox.take()?;
         let Some(store) = self.store.clone() else { return outbox.deliver(shared, &parcel, None).await };
-        let positions: Vec<_> = inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect();
-        let watermarks: Vec<_> = (0..inputs.len()).map(|i| flow.watermark(i)).collect();
+        let meta = Meta {
+            inputs: inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect(),
+            below: inputs.iter().filter_map(Input::below).collect(),
+            reached: inputs.iter().map(Input::watermarks_reached).collect(),
+            watermarks: (0..inputs.len()).map(|i| flow.watermark(i)).collect(),
+            life: self.meta.life,
+            number: self.meta.number + 1,
+            changes: changes.as_ref().map(|changes| changes.saved.clone()),
+        };
         self.last_us = self.clock.now_us();
-        let unchanged = self.meta.inputs == positions && self.meta.watermarks == watermarks;
-        if self.in_store && unchanged && parcel.is_empty() {
+        if self.in_store && parcel.is_empty() && self.meta.says_the_same(&meta) {
             return Ok(());
         }
         for input in inputs {
-            input.sync().await?;
+            if !input.sync().await? {
+                return outbox.deliver(shared, &parcel, None).await;
+            }
         }
         // The next commit takes the place of what was delivered last.
         outbox.sync().await?;
-        let meta = Meta {
-            inputs: positions,
-            reached: inputs.iter().map(Input::watermarks_reached).collect(),
-            watermarks,
-            life: self.meta.life,
-            number: self.meta.number + 1,
-        };
         let text = serde_json::to_vec(&meta).unwrap_or_default();
         flow.withhold(parcel.closed_rows());
         tokio::task::block_in_place(|| {
-            flow.checkpoint_with(store.as_ref(), &text, parcel.packed(store.as_ref())?)?;
+            let mut beside = parcel.packed(store.as_ref())?;
+            if let Some(changes) = changes {
+                beside.extend(changes.packed(store.as_ref())?);
+            }
+            flow.checkpoint_with(store.as_ref(), &text, beside)?;
             Ok::<_, Error>(store.sync()?)
         })?;
         (self.meta, self.in_store) = (meta, true);
         self.deliver(shared, outbox, &parcel).await?;
         flow.withhold(0);
+        self.changes_end = self.meta.changes.as_ref().and_then(|saved| saved.end(parcel.closed_changes()));
         Ok(())
     }
 
@@ -224,24 +281,30 @@ impl Checkpoints {
     }
 }
 
+impl Meta {
+    /// Whether a checkpoint with the other would say nothing new.
+    fn says_the_same(&self, next: &Self) -> bool {
+        let inputs = self.inputs == next.inputs && self.below == next.below;
+        inputs && self.watermarks == next.watermarks && self.changes == next.changes
+    }
+}
+
 /// How much memory a view's state may take.
 pub(super) fn memory_limit(shared: &Shared, view: &OpenView) -> usize {
     let own = view.definition().options.memory_bytes;
     own.map_or(shared.options.view_memory_bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
-/// A place for state.
-type Place = Option<Arc<dyn StateStore>>;
+/// A place for state, if there is one.
+type Store = Option<Arc<dyn StateStore>>;
 
-/// Where the checkpoints of a view go, nowhere when it reads other views, since their changelogs do not outlive the
-/// process; and where state goes that finds no room in memory.
-fn stores(shared: &Shared, view: &OpenView, inputs: &[Input]) -> Result<(Place, Place)> {
-    let reads_views = inputs.iter().any(|i| i.position().is_none());
+/// Where the checkpoints of a view go, and where state goes that finds no room in memory.
+fn stores(shared: &Shared, view: &OpenView) -> Result<(Store, Store)> {
     if shared.options.log_engine == LogEngine::Memory {
-        return Ok((if reads_views { None } else { view.state_in_memory() }, None));
+        return Ok((view.state_in_memory(), None));
     }
     let disk: Arc<dyn StateStore> = Arc::new(DiskStore::open(folder(shared, view.id()), DiskOptions::default())?);
-    Ok((if reads_views { None } else { Some(Arc::clone(&disk)) }, Some(disk)))
+    Ok((Some(Arc::clone(&disk)), Some(disk)))
 }
 
 fn folder(shared: &Shared, view: ViewId) -> PathBuf {

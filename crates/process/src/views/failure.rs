@@ -13,6 +13,9 @@ const REPEATS: u64 = 3;
 /// Without a failure for so long the count begins anew.
 const FORGOTTEN_US: i64 = 600_000_000;
 
+/// A task that is outdated again so soon takes a pause.
+const OUTDATED_US: i64 = 1_000_000;
+
 /// Why a view's task ended.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -28,6 +31,8 @@ enum Kind {
     Repeating,
     /// It stays until the definition changes or the view is resumed.
     Lasting,
+    /// What it stands on was made anew: it begins again at once.
+    Outdated,
 }
 
 /// A result of a view's task.
@@ -37,6 +42,11 @@ impl Failure {
     /// One that no trying again mends.
     pub(super) fn lasting(error: Error) -> Self {
         Self { error, kind: Kind::Lasting }
+    }
+
+    /// One that beginning again mends.
+    pub(super) fn outdated(error: Error) -> Self {
+        Self { error, kind: Kind::Outdated }
     }
 }
 
@@ -69,11 +79,18 @@ fn passes(error: &DataFusionError) -> bool {
 pub(super) struct Attempts {
     failures: u64,
     last_us: i64,
+    outdated_us: Option<i64>,
 }
 
 impl Attempts {
     /// How long to wait before the next try; `None` when there is none before the view is changed or resumed.
     pub(super) fn pause(&mut self, failure: &Failure, now_us: i64) -> Option<Duration> {
+        if failure.kind == Kind::Outdated {
+            let before = self.outdated_us.replace(now_us);
+            if before.is_none_or(|before| now_us - before > OUTDATED_US) {
+                return Some(Duration::ZERO);
+            }
+        }
         if now_us - self.last_us > FORGOTTEN_US {
             self.failures = 0;
         }
@@ -103,6 +120,15 @@ mod tests {
         assert_eq!(attempts.pause(&rejected().into(), 0), Some(backoff(1)));
         assert_eq!(attempts.pause(&rejected().into(), 0), Some(backoff(2)));
         assert_eq!(attempts.pause(&Failure::lasting(rejected()), 0), None);
+    }
+
+    #[test]
+    fn what_is_outdated_begins_again_at_once_but_not_for_ever() {
+        let mut attempts = Attempts::default();
+        assert_eq!(attempts.pause(&Failure::outdated(rejected()), 0), Some(Duration::ZERO));
+        assert_eq!(attempts.pause(&Failure::outdated(rejected()), 1), Some(backoff(1)));
+        let later = attempts.pause(&Failure::outdated(rejected()), OUTDATED_US + 2);
+        assert_eq!(later, Some(Duration::ZERO));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use millstream_catalog::ViewState;
+use futures::future::select_all;
 use millstream_catalog::fault::Code;
+use millstream_catalog::{ObjectName, ViewState};
 use millstream_views::Dataflow;
 use tokio::sync::mpsc;
 
@@ -23,9 +24,19 @@ const IDLE_US: i64 = 1000;
 
 /// Runs until the view is dropped or the engine stops.
 pub(crate) async fn follow(shared: Arc<Shared>, view: Arc<OpenView>) {
+    let _ending = Ending(Arc::clone(&view));
     keep_up(&shared, &view).await;
     if view.is_dropped() {
         remove_state(&shared, view.id());
+    }
+}
+
+/// Says that a view's task has ended, however it ended.
+struct Ending(Arc<OpenView>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ends();
     }
 }
 
@@ -43,6 +54,10 @@ async fn keep_up(shared: &Arc<Shared>, view: &Arc<OpenView>) {
         // Begun before the failure is told, so that a RESUME right behind it is not missed.
         let redefined = view.redefined.notified();
         let pause = attempts.pause(&failure, shared.options.clock.now_us());
+        if pause.is_some_and(|pause| pause.is_zero()) {
+            tracing::info!(view = %view.name(), reason = %failure.error, "the view begins again");
+            continue;
+        }
         let text = crate::error::chain(&failure.error);
         match pause {
             Some(_) => job.failed(&failure.error),
@@ -85,14 +100,17 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
     job.goes_on();
     view.is_up_to(begun_us);
     loop {
-        if view.progress().status == Status::Building && running.has_read(&ends) {
-            view.runs();
-        }
         // Begun before the state is looked at, so that a SUSPEND right behind the look is not missed.
         let redefined = view.redefined.notified();
-        tokio::select! {
-            () = view.closing.cancelled() => break,
-            () = wait_while_suspended(view) => {}
+        if !goes_on(view, &mut running).await? {
+            break;
+        }
+        if view.is_to_begin_anew() {
+            let reason = "a view below it was replaced";
+            return Err(Failure::outdated(Error::rejected(Code::Busy, reason)));
+        }
+        if view.progress().status == Status::Building && running.has_read(&ends) {
+            view.runs();
         }
         let waits_from_us = now_us();
         running.redefined();
@@ -100,6 +118,10 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
             biased;
             () = view.closing.cancelled() => break,
             () = redefined => {}
+            () = view.save_wanted.notified() => {
+                running.save().await?;
+                continue;
+            }
             // What came behind a SUSPEND is not taken, though both woke the task.
             () = running.changed(), if view.definition().state == ViewState::Running => {
                 let woken_us = now_us();
@@ -147,11 +169,12 @@ async fn show_saved(shared: &Arc<Shared>, view: &Arc<OpenView>) {
 }
 
 async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Running> {
+    // Asked before anything is looked up: what is replaced from here on is seen to behind the start.
+    let anew = view.take_begins_anew();
     let definition = view.definition();
     wait_for_views_below(shared, view).await;
     let output = Output::View { view: Arc::clone(view), shown: false };
     let mut running = Running::new(shared, dataflow(shared, &definition).await?, output)?;
-    let anew = view.take_begins_anew();
     match running.restore(Outbox::new(Arc::clone(view), None)).await? {
         Restored::Yes if anew => {
             running.begin_anew(dataflow(shared, &definition).await?)?;
@@ -219,8 +242,16 @@ pub(crate) async fn send_changes(shared: Arc<Shared>, flow: Dataflow, listener: 
         let mut running = Running::new(&shared, flow, output)?;
         running.build().await?;
         running.show().await?;
+        let lost = first_ended(running.views_below());
+        tokio::pin!(lost);
         loop {
-            running.changed().await;
+            tokio::select! {
+                () = running.changed() => {}
+                name = &mut lost => {
+                    let message = format!("materialized view {name}, which the query reads, was dropped or replaced");
+                    return Err(Error::rejected(Code::UndefinedObject, message).into());
+                }
+            }
             running.advance().await?;
         }
     };
@@ -232,6 +263,29 @@ pub(crate) async fn send_changes(shared: Arc<Shared>, flow: Dataflow, listener: 
     if let Err(failure) = ended {
         // The listener may have left; then there is nobody to tell.
         drop(gone.send(Err(failure.error)).await);
+    }
+}
+
+/// The name of the first of these views whose task ends.
+async fn first_ended(views: Vec<Arc<OpenView>>) -> ObjectName {
+    if views.is_empty() {
+        return std::future::pending().await;
+    }
+    let (_, first, _) = select_all(views.iter().map(|view| Box::pin(view.ended()))).await;
+    views[first].name()
+}
+
+/// Waits while the view is suspended; false when it closes.
+async fn goes_on(view: &OpenView, running: &mut Running) -> Outcome<bool> {
+    let resumed = wait_while_suspended(view);
+    tokio::pin!(resumed);
+    loop {
+        tokio::select! {
+            biased;
+            () = view.closing.cancelled() => return Ok(false),
+            () = &mut resumed => return Ok(true),
+            () = view.save_wanted.notified() => running.save().await?,
+        }
     }
 }
 

@@ -7,14 +7,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use futures::future::BoxFuture;
 use millstream_buffer::{Clock, LogBatch, LogReader};
-use millstream_catalog::fault::Code;
-use millstream_catalog::{Durability, PARTITION_COLUMN, Positions, StreamId};
+use millstream_catalog::{Durability, PARTITION_COLUMN, Positions, StreamId, ViewId};
 use millstream_store::StagedFile;
 use millstream_views::{WatermarkGauge, weighted};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::changes::Sources;
+use super::changes::{Looked, Place, Sources};
 use super::open::{OpenView, Progress, Status};
 use super::table_input::TableInput;
 use super::watermarks::Watermarks;
@@ -44,9 +44,19 @@ pub(super) struct StreamInput {
 /// A view, read change by change.
 pub(super) struct ViewInput {
     view: Arc<OpenView>,
-    next: u64,
+    place: Place,
     sources: Arc<Sources>,
     progress: watch::Receiver<Progress>,
+}
+
+/// How far a view below has been read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Below {
+    view: ViewId,
+    /// The place in its changelog.
+    place: Place,
+    /// How far it had read its streams there.
+    sources: Vec<(StreamId, Positions)>,
 }
 
 /// What is new in an input.
@@ -59,6 +69,8 @@ pub(super) enum News {
     Files { come: Vec<StagedFile>, gone: Vec<StagedFile>, end: Positions },
     /// Nothing has what comes next any more, and why: the view is to begin anew.
     Lost(String),
+    /// Likewise of a view below that was built anew, or was too fast.
+    Outdated(String),
 }
 
 impl Input {
@@ -79,7 +91,7 @@ impl Input {
 
     pub(super) fn view(view: Arc<OpenView>) -> Self {
         let progress = view.subscribe();
-        Self::View(ViewInput { view, next: 0, sources: Arc::default(), progress })
+        Self::View(ViewInput { view, place: Place::default(), sources: Arc::default(), progress })
     }
 
     pub(super) fn table(table: Arc<OpenStream>, schema: SchemaRef) -> Self {
@@ -93,6 +105,32 @@ impl Input {
             Input::Table(input) => Some((input.table.id(), &input.position)),
             Input::View(_) => None,
         }
+    }
+
+    /// The view that it reads; `None` for a stream or table.
+    pub(super) fn view_below(&self) -> Option<Arc<OpenView>> {
+        match self {
+            Input::View(input) => Some(Arc::clone(&input.view)),
+            Input::Stream(_) | Input::Table(_) => None,
+        }
+    }
+
+    /// The view that it reads and how far it is; `None` for a stream or table.
+    pub(super) fn below(&self) -> Option<Below> {
+        let Input::View(input) = self else { return None };
+        let sources = input.sources.iter().map(|(id, positions)| (*id, positions.clone())).collect();
+        Some(Below { view: input.view.id(), place: input.place, sources })
+    }
+
+    /// Goes on reading a view from there. False when it is another view, or does not have what comes next.
+    pub(super) fn go_on_from(&mut self, below: &Below) -> bool {
+        let Input::View(input) = self else { return false };
+        if input.view.id() != below.view || matches!(input.view.change_at(below.place, 0), (_, Looked::Gone)) {
+            return false;
+        }
+        input.place = below.place;
+        input.sources = Arc::new(below.sources.iter().cloned().collect());
+        true
     }
 
     /// Says that a stream's rows before `position` have been taken.
@@ -171,12 +209,13 @@ impl Input {
     }
 
     /// Makes what was read as durable as what is said of it: a log without fsync could else lose rows that a checkpoint
-    /// counts as read, and give their offsets again.
-    pub(super) async fn sync(&self) -> Result<()> {
+    /// counts as read, and give their offsets again; and a view below would give what came behind its last checkpoint
+    /// in other steps. False when such a view makes no checkpoint now.
+    pub(super) async fn sync(&self) -> Result<bool> {
         match self {
-            Input::Stream(input) => sync_lazy(&input.stream).await,
-            Input::Table(input) => sync_lazy(&input.table).await,
-            Input::View(_) => Ok(()),
+            Input::Stream(input) => sync_lazy(&input.stream).await.map(|()| true),
+            Input::Table(input) => sync_lazy(&input.table).await.map(|()| true),
+            Input::View(input) => Ok(input.view.save_to(input.place).await),
         }
     }
 
@@ -204,8 +243,8 @@ impl Input {
                     input.ends.wait_for(|end| !position.covers(end)).await.is_err()
                 }
                 Input::View(input) => {
-                    let (next, sources) = (input.next, Arc::clone(&input.sources));
-                    let changed = |p: &Progress| p.changes_end != next || p.sources != sources;
+                    let (place, sources) = (input.place, Arc::clone(&input.sources));
+                    let changed = |p: &Progress| p.changes_end != place || p.sources != sources;
                     input.progress.wait_for(changed).await.is_err()
                 }
             };
@@ -338,9 +377,8 @@ impl StreamInput {
 impl ViewInput {
     /// The answer below as it is now; changes are taken from there on.
     pub(super) fn begin(&mut self) -> Result<Vec<RecordBatch>> {
-        let (answer, next, sources) = self.view.snapshot()?;
-        self.next = next;
-        self.sources = sources;
+        let (answer, place, sources) = self.view.snapshot()?;
+        (self.place, self.sources) = (place, sources);
         let batches = answer.batches()?;
         Ok(batches.iter().map(|b| weighted(b, 1)).collect::<Result<_, _>>()?)
     }
@@ -354,15 +392,12 @@ impl ViewInput {
     }
 
     fn take(&mut self) -> Result<News> {
-        let Some((changes, sources)) = self.view.changes_since(self.next) else {
-            return Err(Error::rejected(
-                Code::Busy,
-                format!("changes of materialized view {} are gone that were not read yet", self.view.name()),
-            ));
+        let Some((changes, place, sources)) = self.view.changes_since(self.place) else {
+            let name = self.view.name();
+            return Ok(News::Outdated(format!("changes of materialized view {name} are gone that were not read yet")));
         };
         self.progress.mark_unchanged();
-        self.next = changes.last().map_or(self.next, |change| change.offset + 1);
-        self.sources = sources;
+        (self.place, self.sources) = (place, sources);
         Ok(News::Rows(changes.into_iter().map(|c| c.delta).collect()))
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the life of views: opening at start, creation, change and removal, and waiting for what they have taken in.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use millstream_catalog::fault::Code;
 use millstream_catalog::{Dependency, ObjectId, ObjectName, StreamId, View, ViewId, ViewState};
 use uuid::Uuid;
 
-use super::changes::Sources;
+use super::changes::{Sources, lower};
 use super::checkpoints::{STATE_FOLDER, remove_state};
 use super::inline::stream_over;
 use super::open::{OpenView, Status};
@@ -225,12 +226,17 @@ impl Shared {
             views.insert(name.clone(), Arc::clone(&new));
         }
         self.plans.outdate();
-        // Those that read the old one follow the new one from its whole answer.
         for definition in changed.into_iter().filter(|d| d.id != new.id()) {
-            if let Some(above) = self.view(&definition.name) {
-                above.closing.cancel();
+            if let Some(view) = self.view(&definition.name) {
+                view.redefine(definition);
             }
-            self.attach_view(definition);
+        }
+        // Those that read the old one, and those above them, are built over the new one.
+        let mut above = vec![];
+        self.add_dependents_of(new.definition().object(), &mut above);
+        for view in above.iter().filter(|view| !view.is_plain()) {
+            view.follow_tables(&self.tables_below(view));
+            view.begin_again();
         }
         self.options.catalog.forget_dropped_view(old.id()).await?;
         Ok(())
@@ -357,19 +363,31 @@ impl Shared {
         self.wait_for_each(waited, &mut wanted.clone(), deadline).await
     }
 
-    /// Waits for views, those below first. What a query wrote into its stream meanwhile is wanted of those above it.
+    /// Waits for views, those below first. What a query wrote into its stream meanwhile is wanted of those above it; of
+    /// those above one that stays as it is, only what that one has.
     async fn wait_for_each(
         &self,
         views: Vec<Arc<OpenView>>,
         wanted: &mut Sources,
         deadline: tokio::time::Instant,
     ) -> Result<()> {
+        let mut had: HashMap<ObjectId, Arc<Sources>> = HashMap::new();
         for view in views {
-            self.wait_for_view(&view, wanted, deadline).await?;
-            if let Some(id) = view.stream()
-                && let Ok(stream) = self.stream(&view.name())
-            {
-                wanted.insert(id, stream.log().view().end().clone());
+            let definition = view.definition();
+            let mut own = wanted.clone();
+            for has in definition.depends_on.iter().filter_map(|below| had.get(&below.id)) {
+                lower(&mut own, has);
+            }
+            self.wait_for_view(&view, &own, deadline).await?;
+            let progress = view.progress();
+            if let Some(id) = view.stream() {
+                if let Ok(stream) = self.stream(&view.name()) {
+                    wanted.insert(id, stream.log().view().end().clone());
+                }
+            } else if progress.status == Status::Running {
+                had.insert(definition.object(), Arc::new(own));
+            } else {
+                had.insert(definition.object(), progress.sources);
             }
         }
         Ok(())

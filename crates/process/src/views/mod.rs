@@ -5,8 +5,8 @@
 //! one was under way. A step changes the answer, the changelog and the view's positions at one instant, so a reader
 //! sees all of a step or none of it.
 //!
-//! A view over streams writes its state to a checkpoint every few seconds, with its positions, and a restart goes on
-//! from there. A view over other views is built again from their answers.
+//! A view writes its state to a checkpoint every few seconds, with its positions, and a restart goes on from there. Of
+//! a view below the position is a place in its changelog, which the checkpoint of that view has up to there.
 //!
 //! ```text
 //!  stream  log ──────────┐                       ┌─► answer      SELECT … FROM view
@@ -33,10 +33,11 @@ mod plain;
 mod plan;
 mod rate;
 mod running;
+mod saved_changes;
 mod table_input;
 mod watermarks;
 
-pub(crate) use changes::{Change, Looked, Sources, unweighted};
+pub(crate) use changes::{Change, Looked, Place, Sources, unweighted};
 pub(crate) use columns::sql_type;
 pub(crate) use follow::{follow, send_changes};
 pub(crate) use life::wait_until_built;

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::changes::{Change, Changes, Looked, Sources};
+use super::changes::{Change, Changes, Limits, Looked, Place, Sources};
 use super::rate::Rate;
+use super::saved_changes::{SavedChanges, Unsaved};
 use crate::read::reader_schema;
 use crate::stream::OpenStream;
 use crate::tables::{Following, Hold};
@@ -58,8 +59,14 @@ pub(crate) struct Progress {
     pub(crate) status: Status,
     /// What it has read of each stream.
     pub(crate) sources: Arc<Sources>,
-    /// The number that its next change gets.
-    pub(crate) changes_end: u64,
+    /// The place of its next change.
+    pub(crate) changes_end: Place,
+    /// The place up to which a checkpoint has its changes, in the present life of the changelog.
+    pub(super) changes_saved: Option<Place>,
+    /// How often it was to make a checkpoint.
+    pub(super) saves: u64,
+    /// Whether its task has ended and comes no more.
+    pub(super) ended: bool,
     /// Why the last step failed.
     pub(crate) error: Option<String>,
     /// Rows of history read so far, and how many there were when it began.
@@ -77,8 +84,6 @@ pub(crate) struct Progress {
 struct Published {
     answer: Arc<Answer>,
     changes: Changes,
-    /// Tells this life of the changelog from others.
-    epoch: u64,
     sources: Arc<Sources>,
     grows: bool,
 }
@@ -93,6 +98,8 @@ pub(crate) struct OpenView {
     progress: watch::Sender<Progress>,
     /// Tells the task that the definition changed.
     pub(crate) redefined: tokio::sync::Notify,
+    /// Asks the task for a checkpoint.
+    pub(super) save_wanted: tokio::sync::Notify,
     pub(crate) rows_in: AtomicU64,
     pub(crate) refused_rows: AtomicU64,
     pub(crate) late_rows: AtomicU64,
@@ -128,6 +135,7 @@ impl OpenView {
             published: RwLock::new(None),
             progress: watch::Sender::new(Progress::default()),
             redefined: tokio::sync::Notify::new(),
+            save_wanted: tokio::sync::Notify::new(),
             rows_in: AtomicU64::new(0),
             refused_rows: AtomicU64::new(0),
             late_rows: AtomicU64::new(0),
@@ -153,7 +161,7 @@ impl OpenView {
 
     /// Says from where it needs the logs of the tables that it reads; of others it needs nothing.
     pub(super) fn needs_logs_from(&self, positions: &[(StreamId, Positions)]) {
-        for followed in self.tables.lock().iter().filter(|_| !positions.is_empty()) {
+        for followed in self.tables.lock().iter() {
             let own = positions.iter().filter(|(id, _)| *id == followed.table);
             followed.hold.release_to(own.map(|(_, at)| at.get(0)).min().unwrap_or(u64::MAX));
         }
@@ -162,6 +170,23 @@ impl OpenView {
     /// Says that what it has cannot be gone on with.
     pub(super) fn begins_anew(&self) {
         self.anew.store(true, Ordering::Release);
+    }
+
+    /// Whether it is to begin with nothing.
+    pub(super) fn is_to_begin_anew(&self) -> bool {
+        self.anew.load(Ordering::Acquire)
+    }
+
+    /// Has its task begin with nothing, since what it reads is another now. What readers see stays until then.
+    pub(super) fn begin_again(&self) {
+        self.begins_anew();
+        self.report(|progress| {
+            if progress.status == Status::Running {
+                progress.status = Status::Building;
+                progress.history = (0, 0);
+            }
+        });
+        self.redefined.notify_waiters();
     }
 
     /// Whether it is to begin with nothing; asked once.
@@ -238,20 +263,31 @@ impl OpenView {
         published.as_ref().map_or((0, 0), |p| (p.answer.rows() as u64, p.answer.bytes() as u64))
     }
 
-    /// Shows a finished answer to readers, in place of the one before.
-    pub(crate) fn publish(&self, answer: Arc<Answer>, sources: Sources, grows: bool) {
-        let definition = self.definition();
-        let limit = definition.options.retention_bytes.unwrap_or(CHANGELOG_BYTES) as usize;
-        let limit_us = definition.options.retention_ms.map(|ms| ms as i64 * 1000);
+    /// How much of its changelog is kept.
+    pub(super) fn changes_kept(&self) -> Limits {
+        let options = &self.definition().options;
+        let bytes = options.retention_bytes.unwrap_or(CHANGELOG_BYTES);
+        Limits {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            us: options.retention_ms.map(|ms| ms as i64 * 1000),
+        }
+    }
+
+    /// A changelog that begins.
+    pub(super) fn new_changes(&self) -> Changes {
+        Changes::new(self.changes_kept(), new_epoch())
+    }
+
+    /// Shows a finished answer to readers, in place of the one before; `changes` are those that led to it.
+    pub(crate) fn publish(&self, answer: Arc<Answer>, changes: Changes, sources: Sources, grows: bool) {
         let sources = Arc::new(sources);
-        let changes = Changes::new(limit, limit_us);
-        // The second half is chance, apart from two bits.
-        let epoch = Uuid::now_v7().as_u64_pair().1;
-        *self.published.write() = Some(Published { answer, changes, epoch, sources: Arc::clone(&sources), grows });
+        let end = changes.end();
+        *self.published.write() = Some(Published { answer, changes, sources: Arc::clone(&sources), grows });
         self.report(|progress| {
             progress.status = Status::Running;
             progress.sources = sources;
-            progress.changes_end = 0;
+            progress.changes_end = end;
+            progress.changes_saved = None;
             progress.error = None;
         });
     }
@@ -285,8 +321,8 @@ impl OpenView {
         Ok(())
     }
 
-    /// The answer now, the number of the change after it, and how far the inputs were read.
-    pub(crate) fn snapshot(&self) -> Result<(AnswerSnapshot, u64, Arc<Sources>)> {
+    /// The answer now, the place of the change after it, and how far the inputs were read.
+    pub(crate) fn snapshot(&self) -> Result<(AnswerSnapshot, Place, Arc<Sources>)> {
         let published = self.published.read();
         let now = published.as_ref().ok_or_else(|| self.not_there())?;
         Ok((now.answer.snapshot(), now.changes.end(), Arc::clone(&now.sources)))
@@ -299,27 +335,19 @@ impl OpenView {
         Ok((now.answer.snapshot(), now.answer.rows()))
     }
 
-    /// Where the changelog is: its epoch, and the number that its next change gets.
-    pub(crate) fn changelog_end(&self) -> Result<(u64, u64)> {
+    /// The place of its next change.
+    pub(crate) fn changelog_end(&self) -> Result<Place> {
         let published = self.published.read();
         let now = published.as_ref().ok_or_else(|| self.not_there())?;
-        Ok((now.epoch, now.changes.end()))
+        Ok(now.changes.end())
     }
 
-    /// The answer now, for those who follow: with where the changelog is.
-    pub(crate) fn followed_snapshot(&self) -> Result<(AnswerSnapshot, u64, u64)> {
-        let published = self.published.read();
-        let now = published.as_ref().ok_or_else(|| self.not_there())?;
-        Ok((now.answer.snapshot(), now.epoch, now.changes.end()))
-    }
-
-    /// The change of that number in that life of the changelog.
-    pub(crate) fn change_at(&self, epoch: u64, offset: u64) -> Looked {
+    /// The change at a place, of which so many rows were taken already, and the place as it is called now.
+    pub(crate) fn change_at(&self, place: Place, rows: u64) -> (Place, Looked) {
         let published = self.published.read();
         match published.as_ref() {
-            Some(now) if now.epoch == epoch => now.changes.at(offset),
-            Some(_) => Looked::Gone,
-            None => Looked::NotYet,
+            Some(now) => (now.changes.translated(place, rows).unwrap_or(place), now.changes.at(place, rows)),
+            None => (place, Looked::NotYet),
         }
     }
 
@@ -348,11 +376,56 @@ impl OpenView {
         self.published.read().as_ref().and_then(|p| p.answer.key().map(<[usize]>::to_vec))
     }
 
-    /// The changes from that number on, and how far the inputs are read now; `None` when some are gone.
-    pub(crate) fn changes_since(&self, offset: u64) -> Option<(Vec<Change>, Arc<Sources>)> {
+    /// The changes from that place on, the place behind them, and how far the inputs are read there; `None` when some
+    /// are gone.
+    pub(crate) fn changes_since(&self, place: Place) -> Option<(Vec<Change>, Place, Arc<Sources>)> {
         let published = self.published.read();
         let now = published.as_ref()?;
-        Some((now.changes.since(offset)?, Arc::clone(&now.sources)))
+        Some((now.changes.since(place)?, now.changes.end(), Arc::clone(&now.sources)))
+    }
+
+    /// What the next checkpoint is to have of the changelog that readers see, see [`Unsaved::of`].
+    pub(super) fn unsaved_changes(&self, last: Option<&SavedChanges>, kept: bool) -> Option<Unsaved> {
+        let published = self.published.read();
+        published.as_ref().map(|now| Unsaved::of(&now.changes, last, kept))
+    }
+
+    /// Has a checkpoint take in the changes before that place. Returns false when that will not be now: the view fails,
+    /// is built or ends, or one below it makes no checkpoint.
+    pub(super) async fn save_to(&self, place: Place) -> bool {
+        let known = self.published.read().as_ref().and_then(|now| now.changes.translated(place, 0));
+        let Some(place) = known else { return false };
+        let is_saved =
+            |p: &Progress| p.changes_saved.is_some_and(|saved| saved.epoch == place.epoch && saved.next >= place.next);
+        let will_not_be = |p: &Progress| {
+            let another = p.changes_saved.is_some_and(|saved| saved.epoch != place.epoch);
+            another || p.ended || !matches!(p.status, Status::Running | Status::Suspended)
+        };
+        let mut progress = self.subscribe();
+        // The first one may have begun before the place was there.
+        for _ in 0..2 {
+            let saves = progress.borrow().saves;
+            if !is_saved(&progress.borrow()) {
+                self.save_wanted.notify_one();
+            }
+            let tried = progress.wait_for(|p| is_saved(p) || will_not_be(p) || p.saves != saves);
+            if tried.await.is_ok_and(|p| is_saved(&p)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Says that its task comes no more.
+    pub(super) fn ends(&self) {
+        self.report(|progress| progress.ended = true);
+    }
+
+    /// Waits until its task comes no more.
+    pub(super) async fn ended(&self) {
+        let mut progress = self.subscribe();
+        // Its sender lives as long as the view.
+        drop(progress.wait_for(|p| p.ended).await);
     }
 
     /// Has its task remove its state when it ends.
@@ -405,4 +478,10 @@ impl OpenView {
             position: None,
         }
     }
+}
+
+/// A name for a life of a changelog.
+pub(super) fn new_epoch() -> u64 {
+    // The second half is chance, apart from two bits.
+    Uuid::now_v7().as_u64_pair().1
 }

@@ -15,6 +15,7 @@
 //!
 //! A state that was begun anew has another `life`, so that its keys are others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use super::changes::{Sources, unweighted};
 use super::open::OpenView;
+use super::saved_changes;
 use crate::engine::Shared;
 use crate::ingest::{QuarantinedRow, append_derived, quarantine_rows};
 use crate::stream::OpenStream;
@@ -231,6 +233,11 @@ impl Parcel {
         self.rows.is_empty() && self.refused.is_empty() && self.closed.is_empty()
     }
 
+    /// How many changes of the view its closed windows make.
+    pub(super) fn closed_changes(&self) -> u64 {
+        self.closed.iter().filter(|delta| delta.num_rows() > 0).count() as u64
+    }
+
     /// How many rows of closed windows it has.
     pub(super) fn closed_rows(&self) -> usize {
         self.closed.iter().map(RecordBatch::num_rows).sum()
@@ -268,24 +275,41 @@ impl Parcel {
         Ok(changes)
     }
 
-    /// What the last commit put into a store and nobody removed.
+    /// What the last commit put into a store and nobody removed. Closed windows come as they were shown.
     pub(super) fn unpacked(store: &dyn StateStore) -> Result<Self> {
         let mut parcel = Self::default();
-        for key in store.keys(Dataflow::CALLERS_KEYS)? {
+        let mut closed: BTreeMap<Vec<u8>, Vec<RecordBatch>> = BTreeMap::new();
+        for key in keys(store)? {
             let Some(value) = store.get(&key)? else { continue };
-            match key.get(Dataflow::CALLERS_KEYS.len()) {
+            match letter(&key) {
                 Some(b'r') => parcel.rows.extend(decoded(&value)?),
-                Some(b's') => parcel.closed.extend(decoded(&value)?),
+                Some(b's') => {
+                    let delta = key[..key.len().saturating_sub(size_of::<u32>())].to_vec();
+                    closed.entry(delta).or_default().extend(decoded(&value)?);
+                }
                 _ => parcel.refused = refused_rows(&value)?,
             }
         }
+        parcel.closed = closed.into_values().map(|parts| joined(&parts)).collect::<Result<_>>()?;
         Ok(parcel)
     }
 }
 
 /// The changes that remove the parcel from a store.
 pub(super) fn removed(store: &dyn StateStore) -> Result<Vec<millstream_views::Change>> {
-    Ok(store.keys(Dataflow::CALLERS_KEYS)?.into_iter().map(|key| (key, None)).collect())
+    Ok(keys(store)?.into_iter().map(|key| (key, None)).collect())
+}
+
+/// The keys of the parcel that a store has.
+fn keys(store: &dyn StateStore) -> Result<Vec<Vec<u8>>> {
+    let mut keys = store.keys(Dataflow::CALLERS_KEYS)?;
+    keys.retain(|key| letter(key) != Some(saved_changes::LETTER));
+    Ok(keys)
+}
+
+/// What says what a value is.
+fn letter(key: &[u8]) -> Option<u8> {
+    key.get(Dataflow::CALLERS_KEYS.len()).copied()
 }
 
 /// Likewise, of what was delivered: closed windows stay until the next commit has them in its answer.

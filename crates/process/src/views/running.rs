@@ -15,13 +15,14 @@ use millstream_store::StagedFile;
 use millstream_views::{Dataflow, Refused, WatermarkGauge, consolidate, weighted, weighted_schema};
 use tokio::sync::mpsc;
 
-use super::changes::Sources;
+use super::changes::{Changes, Sources};
 use super::checkpoints::{Checkpoints, Restored, memory_limit};
 use super::failure::{Failure, Outcome};
 use super::input::{Input, News};
 use super::open::{OpenView, Progress, Status};
 use super::outbox::Outbox;
 use super::plan::object_name;
+use super::saved_changes::Unsaved;
 use super::watermarks::idle_us;
 use crate::engine::Shared;
 use crate::{Error, FaultPoint, Result};
@@ -65,6 +66,8 @@ pub(super) struct Running {
     inputs: Vec<Input>,
     output: Output,
     kept: Option<Kept>,
+    /// The changelog that a checkpoint had, until others see it.
+    changes: Option<Changes>,
     /// What changed while several steps are to be seen as one.
     gathered: Option<Vec<RecordBatch>>,
 }
@@ -73,7 +76,8 @@ impl Running {
     /// A dataflow that has read nothing.
     pub(super) fn new(shared: &Arc<Shared>, flow: Dataflow, output: Output) -> Result<Self> {
         let inputs = open_inputs(shared, &flow)?;
-        let mut running = Self { shared: Arc::clone(shared), flow, inputs, output, kept: None, gathered: None };
+        let (shared, kept, changes, gathered) = (Arc::clone(shared), None, None, None);
+        let mut running = Self { shared, flow, inputs, output, kept, changes, gathered };
         running.redefined();
         Ok(running)
     }
@@ -82,9 +86,10 @@ impl Running {
     /// answer. Call it first.
     pub(super) async fn restore(&mut self, outbox: Outbox) -> Outcome<Restored> {
         let Some(view) = self.output.view().map(Arc::clone) else { return Ok(Restored::Nothing) };
-        let (checkpoints, restored) = Checkpoints::open(&self.shared, &view, &mut self.flow, &mut self.inputs)?;
+        let (mut checkpoints, restored) = Checkpoints::open(&self.shared, &view, &mut self.flow, &mut self.inputs)?;
         if restored == Restored::Yes {
-            checkpoints.deliver_again(&self.shared, &mut self.flow, &outbox).await?;
+            let changes = checkpoints.deliver_again(&self.shared, &view, &mut self.flow, &outbox).await?;
+            self.changes = view.stream().is_none().then_some(changes);
         }
         self.kept = Some(Kept { checkpoints, outbox });
         Ok(restored)
@@ -96,7 +101,7 @@ impl Running {
             kept.checkpoints.begin_anew();
         }
         self.inputs = open_inputs(&self.shared, &flow)?;
-        self.flow = flow;
+        (self.flow, self.changes) = (flow, None);
         if let (Some(kept), Some(view)) = (&self.kept, self.output.view()) {
             kept.checkpoints.limit_memory(&mut self.flow, memory_limit(&self.shared, view))?;
         }
@@ -202,6 +207,7 @@ impl Running {
             News::InHistory => self.read_history(i).await,
             News::Files { come, gone, end } => self.read_files(i, &come, &gone, end).await,
             News::Lost(reason) => Err(self.lost(reason)),
+            News::Outdated(reason) => Err(Failure::outdated(Error::rejected(Code::Busy, reason))),
         }
     }
 
@@ -237,6 +243,10 @@ impl Running {
         self.expect_history(&ends);
         for i in self.looked_up_first() {
             let end = &ends[i];
+            if matches!(self.inputs[i], Input::View(_)) {
+                let news = self.take(i)?;
+                self.read_more(i, news).await?;
+            }
             while !self.inputs[i].has_read(end) {
                 let news = self.take(i)?;
                 self.read_more(i, news).await?;
@@ -326,6 +336,11 @@ impl Running {
             _ = news => {}
             () = self.shared.options.clock.until(at_us) => {}
         }
+    }
+
+    /// The views that it reads.
+    pub(super) fn views_below(&self) -> Vec<Arc<OpenView>> {
+        self.inputs.iter().filter_map(Input::view_below).collect()
     }
 
     /// When the watermark of an input moves though nothing comes.
@@ -455,6 +470,9 @@ impl Running {
         match &self.output {
             Output::View { shown: false, .. } | Output::Listener { shown: false, .. } => {
                 self.flow.answer().apply(&delta)?;
+                if let Some(changes) = self.changes.as_mut().filter(|_| delta.num_rows() > 0) {
+                    changes.push(delta, self.shared.options.clock.now_us());
+                }
             }
             Output::View { shown: true, .. } if self.closes_now(&delta) => {
                 let sources = self.sources();
@@ -478,8 +496,10 @@ impl Running {
     /// Lets logs of tables forget what no restart asks for.
     fn release_logs(&self) {
         let Some(view) = self.output.view() else { return };
-        if let Some(saved) = self.kept.as_ref().and_then(|kept| kept.checkpoints.positions()) {
-            view.needs_logs_from(saved);
+        if let Some(checkpoints) = self.kept.as_ref().map(|kept| &kept.checkpoints).filter(|c| c.are_made()) {
+            if let Some(saved) = checkpoints.positions() {
+                view.needs_logs_from(saved);
+            }
             return;
         }
         let live: Vec<_> = self.inputs.iter().filter_map(Input::position).map(|(id, at)| (id, at.clone())).collect();
@@ -512,15 +532,39 @@ impl Running {
 
     /// Writes a checkpoint, unless nothing came since the last one.
     pub(super) async fn save(&mut self) -> Outcome<()> {
+        let changes = self.unsaved_changes();
         let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
         self.shared.faults.reach(FaultPoint::OutboxGathered)?;
-        Ok(checkpoints.save(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
+        checkpoints.save(&self.shared, &mut self.flow, &self.inputs, outbox, changes).await?;
+        let saved = checkpoints.changes_end();
+        self.report(|progress| {
+            progress.changes_saved = saved;
+            progress.saves += 1;
+        });
+        Ok(())
     }
 
     /// Writes a checkpoint if the last one is old.
     pub(super) async fn save_if_due(&mut self) -> Outcome<()> {
-        let Some(Kept { checkpoints, outbox }) = &mut self.kept else { return Ok(()) };
-        Ok(checkpoints.save_if_due(&self.shared, &mut self.flow, &self.inputs, outbox).await?)
+        match self.kept.as_ref().is_some_and(|kept| kept.checkpoints.is_due()) {
+            true => self.save().await,
+            false => Ok(()),
+        }
+    }
+
+    /// What a checkpoint is to have of the changelog. The changes themselves are in it where the view says how long they
+    /// are kept, and where another view goes on from them.
+    fn unsaved_changes(&self) -> Option<Unsaved> {
+        let (Output::View { view, shown }, Some(kept)) = (&self.output, &self.kept) else { return None };
+        let last = kept.checkpoints.saved_changes();
+        let definition = view.definition();
+        let wanted = definition.options.retention_ms.is_some() || definition.options.retention_bytes.is_some();
+        let keep = wanted || self.shared.views().iter().any(|above| above.definition().reads(definition.object()));
+        match &self.changes {
+            Some(changes) => Some(Unsaved::of(changes, last, keep)),
+            None if *shown => view.unsaved_changes(last, keep),
+            None => None,
+        }
     }
 
     /// Shows the answer to readers; from now on each step changes what they see.
@@ -528,7 +572,8 @@ impl Running {
         let sources = self.sources();
         match &mut self.output {
             Output::View { view, shown } => {
-                view.publish(Arc::clone(self.flow.answer()), sources, self.flow.grows());
+                let changes = self.changes.take().unwrap_or_else(|| view.new_changes());
+                view.publish(Arc::clone(self.flow.answer()), changes, sources, self.flow.grows());
                 *shown = true;
             }
             Output::Listener { shown, .. } => {

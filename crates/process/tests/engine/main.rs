@@ -5,6 +5,7 @@
 mod alter_tables;
 mod avro;
 mod care;
+mod changelogs;
 mod clones;
 mod clouds;
 mod copies;
