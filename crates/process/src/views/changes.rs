@@ -149,16 +149,20 @@ impl Changes {
         }
     }
 
-    /// The same place in the present life; `None` if this changelog never had it, or has it no more. `rows` of the
-    /// change there were taken already.
-    pub(crate) fn translated(&self, place: Place, rows: u64) -> Option<Place> {
+    /// The same place in the present life; `None` if this changelog never had it, or lost it with the end of a life.
+    /// `rows` of the change there were taken already.
+    pub(super) fn called_now(&self, place: Place, rows: u64) -> Option<Place> {
         let life = self.lives.iter().position(|life| life.epoch == place.epoch)?;
         let lost = self
             .lives
             .get(life + 1)
             .is_some_and(|next| place.next > next.begin || place.next == next.begin && rows > 0);
-        let there = place.next >= self.first() && place.next <= self.end;
-        (there && !lost).then(|| Place { epoch: self.epoch(), next: place.next })
+        (!lost && place.next <= self.end).then(|| Place { epoch: self.epoch(), next: place.next })
+    }
+
+    /// [`Changes::called_now`], if everything behind the place is kept.
+    pub(crate) fn translated(&self, place: Place, rows: u64) -> Option<Place> {
+        self.called_now(place, rows).filter(|place| place.next >= self.first())
     }
 
     /// The change at a place, if it has a change yet.

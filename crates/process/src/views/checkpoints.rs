@@ -138,7 +138,6 @@ impl Checkpoints {
         }
         for (input, below) in views.into_iter().zip(&meta.below) {
             let goes_on = input.go_on_from(below);
-
             // One that is suspended shows what it has; it asks for more when it is resumed.
             if !goes_on && view.definition().state == ViewState::Running {
                 tracing::info!(view = %view.name(), "a view below does not have the changes behind the checkpoint");

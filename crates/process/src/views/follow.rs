@@ -58,6 +58,10 @@ async fn keep_up(shared: &Arc<Shared>, view: &Arc<OpenView>) {
             tracing::info!(view = %view.name(), reason = %failure.error, "the view begins again");
             continue;
         }
+        if pause.is_none() && view.is_to_begin_anew() {
+            attempts = Attempts::default();
+            continue;
+        }
         let text = crate::error::chain(&failure.error);
         match pause {
             Some(_) => job.failed(&failure.error),
@@ -88,9 +92,11 @@ async fn keep_up(shared: &Arc<Shared>, view: &Arc<OpenView>) {
 async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<()> {
     let now_us = || shared.options.clock.now_us();
     let begun_us = now_us();
+    let anew = view.take_begins_anew();
     let started = tokio::select! {
         () = view.closing.cancelled() => return Ok(()),
-        started = start(shared, view) => started,
+        () = outdated(view) => return Err(outdated_below()),
+        started = start(shared, view, anew) => started,
     };
     let mut running = started?;
     // A stream is there for readers from its first row on; it is built when it has what was there at the start.
@@ -106,8 +112,7 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
             break;
         }
         if view.is_to_begin_anew() {
-            let reason = "a view below it was replaced";
-            return Err(Failure::outdated(Error::rejected(Code::Busy, reason)));
+            return Err(outdated_below());
         }
         if view.progress().status == Status::Building && running.has_read(&ends) {
             view.runs();
@@ -140,7 +145,7 @@ async fn run(shared: &Arc<Shared>, view: &Arc<OpenView>, job: &Job) -> Outcome<(
 
 /// The dataflow from its last checkpoint, or from nothing: a view's with everything taken in that was there at the
 /// start, a stream's as the checkpoint left it.
-async fn start(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Running> {
+async fn start(shared: &Arc<Shared>, view: &Arc<OpenView>, anew: bool) -> Outcome<Running> {
     view.report(|progress| {
         progress.status = Status::Building;
         progress.history = (0, 0);
@@ -148,9 +153,24 @@ async fn start(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Running> {
         progress.unsettled = false;
     });
     match view.stream() {
-        Some(_) => start_stream(shared, view).await,
-        None => start_view(shared, view).await,
+        Some(_) => start_stream(shared, view, anew).await,
+        None => start_view(shared, view, anew).await,
     }
+}
+
+/// Returns once the view is to begin anew though it has begun.
+async fn outdated(view: &OpenView) {
+    loop {
+        let redefined = view.redefined.notified();
+        if view.is_to_begin_anew() {
+            return;
+        }
+        redefined.await;
+    }
+}
+
+fn outdated_below() -> Failure {
+    Failure::outdated(Error::rejected(Code::Busy, "a view below it was replaced"))
 }
 
 /// Shows the answer of the last checkpoint, of a view that does not go on from it.
@@ -168,13 +188,13 @@ async fn show_saved(shared: &Arc<Shared>, view: &Arc<OpenView>) {
     }
 }
 
-async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Running> {
-    // Asked before anything is looked up: what is replaced from here on is seen to behind the start.
-    let anew = view.take_begins_anew();
+async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>, anew: bool) -> Outcome<Running> {
     let definition = view.definition();
     wait_for_views_below(shared, view).await;
     let output = Output::View { view: Arc::clone(view), shown: false };
     let mut running = Running::new(shared, dataflow(shared, &definition).await?, output)?;
+    let stands_on_views = !running.views_below().is_empty();
+    view.report(|progress| progress.stands_on_views = stands_on_views);
     match running.restore(Outbox::new(Arc::clone(view), None)).await? {
         Restored::Yes if anew => {
             running.begin_anew(dataflow(shared, &definition).await?)?;
@@ -198,14 +218,13 @@ async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Runni
     Ok(running)
 }
 
-async fn start_stream(shared: &Arc<Shared>, view: &Arc<OpenView>) -> Outcome<Running> {
+async fn start_stream(shared: &Arc<Shared>, view: &Arc<OpenView>, anew: bool) -> Outcome<Running> {
     let definition = view.definition();
     let mut flow = dataflow(shared, &definition).await?;
     flow.keep_no_answer();
     let stream = shared.stream(&definition.name)?;
     let outbox = Outbox::new(Arc::clone(view), Some(Arc::clone(&stream)));
     let mut running = Running::new(shared, flow, Output::Stream { view: Arc::clone(view) })?;
-    let anew = view.take_begins_anew();
     match running.restore(outbox).await? {
         Restored::Yes if anew => return Err(cannot_go_on(view, "changes of a table that it looks up are not kept")),
         Restored::Yes => {}
@@ -240,25 +259,28 @@ pub(crate) async fn send_changes(shared: Arc<Shared>, flow: Dataflow, listener: 
     let sending = async {
         let output = Output::Listener { listener: listener.clone(), shown: false };
         let mut running = Running::new(&shared, flow, output)?;
-        running.build().await?;
-        running.show().await?;
         let lost = first_ended(running.views_below());
-        tokio::pin!(lost);
-        loop {
-            tokio::select! {
-                () = running.changed() => {}
-                name = &mut lost => {
-                    let message = format!("materialized view {name}, which the query reads, was dropped or replaced");
-                    return Err(Error::rejected(Code::UndefinedObject, message).into());
-                }
+        let following = async {
+            running.build().await?;
+            running.show().await?;
+            loop {
+                running.changed().await;
+                running.advance().await?;
             }
-            running.advance().await?;
+        };
+        tokio::select! {
+            ended = following => ended,
+            name = lost => {
+                let message = format!("materialized view {name}, which the query reads, was dropped or replaced");
+                Err(Error::rejected(Code::UndefinedObject, message).into())
+            }
         }
     };
     let ended: Outcome<()> = tokio::select! {
-        ended = sending => ended,
-        () = gone.closed() => return,
+        biased;
         () = shared.live.cancelled() => Err(Error::rejected(Code::ShuttingDown, "the node is stopping").into()),
+        () = gone.closed() => return,
+        ended = sending => ended,
     };
     if let Err(failure) = ended {
         // The listener may have left; then there is nobody to tell.
@@ -277,6 +299,10 @@ async fn first_ended(views: Vec<Arc<OpenView>>) -> ObjectName {
 
 /// Waits while the view is suspended; false when it closes.
 async fn goes_on(view: &OpenView, running: &mut Running) -> Outcome<bool> {
+    if view.definition().state != ViewState::Running {
+        // It stays as it is now through restarts.
+        running.save().await?;
+    }
     let resumed = wait_while_suspended(view);
     tokio::pin!(resumed);
     loop {
@@ -302,17 +328,13 @@ async fn wait_while_suspended(view: &OpenView) {
         }
         resumed.await;
     }
-    view.report(|progress| progress.status = before);
+    view.report(|progress| progress.status = if view.is_to_begin_anew() { Status::Building } else { before });
 }
 
 async fn wait_for_views_below(shared: &Shared, view: &OpenView) {
     for dependency in &view.definition().depends_on {
         if let Some(below) = shared.view(&dependency.name) {
-            let mut progress = below.subscribe();
-            let there = progress.wait_for(|p| matches!(p.status, Status::Running | Status::Suspended));
-            if there.await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            below.has_answer().await;
         }
     }
 }

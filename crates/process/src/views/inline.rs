@@ -1,8 +1,8 @@
 //! Owns putting a view's query in the place of the view, in the plan of a stream's query.
 //!
-//! The positions of a stream's query are in its state, and have to mean the same after a restart. A view's changelog
-//! does not outlive the process, the streams that the view reads do: so they are what the stream's query reads. The
-//! same goes for EMIT ON WINDOW CLOSE and for lookups, since closed windows and what was looked up stay as they are
+//! The positions of a stream's query are in its state, and have to mean the same after a restart. A place in a view's
+//! changelog may be gone by then, and the view built anew; the streams that the view reads stay: so they are what the
+//! stream's query reads. The same goes for EMIT ON WINDOW CLOSE and for lookups, since closed windows and what was looked up stay as they are
 //! through restarts.
 
 use std::sync::Arc;

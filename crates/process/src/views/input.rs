@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::changes::{Looked, Place, Sources};
-use super::open::{OpenView, Progress, Status};
+use super::open::{OpenView, Progress};
 use super::table_input::TableInput;
 use super::watermarks::Watermarks;
 use crate::read::BatchAdapter;
@@ -125,12 +125,12 @@ impl Input {
     /// Goes on reading a view from there. False when it is another view, or does not have what comes next.
     pub(super) fn go_on_from(&mut self, below: &Below) -> bool {
         let Input::View(input) = self else { return false };
-        if input.view.id() != below.view || matches!(input.view.change_at(below.place, 0), (_, Looked::Gone)) {
+        if input.view.id() != below.view {
             return false;
         }
         input.place = below.place;
         input.sources = Arc::new(below.sources.iter().cloned().collect());
-        true
+        !matches!(input.view.change_at(below.place, 0), (_, Looked::Gone))
     }
 
     /// Says that a stream's rows before `position` have been taken.
@@ -385,10 +385,7 @@ impl ViewInput {
 
     /// Waits until there is an answer below.
     pub(super) async fn ready(&mut self) {
-        let there = self.progress.wait_for(|p| p.status == Status::Running || p.status == Status::Suspended);
-        if there.await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.view.has_answer().await;
     }
 
     fn take(&mut self) -> Result<News> {

@@ -227,7 +227,8 @@ impl Shared {
         }
         self.plans.outdate();
         for definition in changed.into_iter().filter(|d| d.id != new.id()) {
-            if let Some(view) = self.view(&definition.name) {
+            // Plain ones too.
+            if let Some(view) = self.views.read().get(&definition.name) {
                 view.redefine(definition);
             }
         }
@@ -339,7 +340,7 @@ impl Shared {
             ends.insert(stream.id(), stream.log().view().end().clone());
         }
         let deadline = tokio::time::Instant::now() + patience;
-        self.wait_for_each(from_below(self.views()), &mut ends, deadline).await
+        self.wait_for_each(from_below(self.views()), &mut ends, deadline, true).await
     }
 
     /// Waits until a view has taken in these positions, also where it reads them through streams that queries write.
@@ -360,32 +361,33 @@ impl Shared {
             }
         }
         waited.reverse();
-        self.wait_for_each(waited, &mut wanted.clone(), deadline).await
+        self.wait_for_each(waited, &mut wanted.clone(), deadline, false).await
     }
 
-    /// Waits for views, those below first. What a query wrote into its stream meanwhile is wanted of those above it; of
-    /// those above one that stays as it is, only what that one has.
+    /// Waits for views, those below first. What a query wrote into its stream meanwhile is wanted of those above it.
+    /// When it `passes_over` those that stay as they are, only what they have is wanted of those above them.
     async fn wait_for_each(
         &self,
         views: Vec<Arc<OpenView>>,
         wanted: &mut Sources,
         deadline: tokio::time::Instant,
+        passes_over: bool,
     ) -> Result<()> {
         let mut had: HashMap<ObjectId, Arc<Sources>> = HashMap::new();
         for view in views {
             let definition = view.definition();
-            let mut own = wanted.clone();
-            for has in definition.depends_on.iter().filter_map(|below| had.get(&below.id)) {
-                lower(&mut own, has);
+            let mut limited = wanted.clone();
+            for has in definition.depends_on.iter().filter_map(|below| had.get(&below.id)).filter(|_| passes_over) {
+                lower(&mut limited, has);
             }
-            self.wait_for_view(&view, &own, deadline).await?;
+            self.wait_for_view(&view, wanted, &limited, deadline).await?;
             let progress = view.progress();
             if let Some(id) = view.stream() {
                 if let Ok(stream) = self.stream(&view.name()) {
                     wanted.insert(id, stream.log().view().end().clone());
                 }
             } else if progress.status == Status::Running {
-                had.insert(definition.object(), Arc::new(own));
+                had.insert(definition.object(), Arc::new(limited));
             } else {
                 had.insert(definition.object(), progress.sources);
             }
@@ -393,10 +395,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits until a view has taken in these positions of the streams that it reads.
-    async fn wait_for_view(&self, view: &OpenView, wanted: &Sources, deadline: tokio::time::Instant) -> Result<()> {
+    /// Waits until a view has taken in these positions of the streams that it reads; `through_views` when it reads them
+    /// through other views.
+    async fn wait_for_view(
+        &self,
+        view: &OpenView,
+        wanted: &Sources,
+        through_views: &Sources,
+        deadline: tokio::time::Instant,
+    ) -> Result<()> {
         let mut progress = view.subscribe();
         let reached = progress.wait_for(|p| {
+            // Known once it has begun.
+            let wanted = if p.stands_on_views { through_views } else { wanted };
             let stays = matches!(p.status, Status::Suspended | Status::Failed);
             let there = p.status == Status::Running
                 && !p.unsettled

@@ -65,6 +65,8 @@ pub(crate) struct Progress {
     pub(super) changes_saved: Option<Place>,
     /// How often it was to make a checkpoint.
     pub(super) saves: u64,
+    /// Whether it reads views.
+    pub(super) stands_on_views: bool,
     /// Whether its task has ended and comes no more.
     pub(super) ended: bool,
     /// Why the last step failed.
@@ -284,7 +286,7 @@ impl OpenView {
         let end = changes.end();
         *self.published.write() = Some(Published { answer, changes, sources: Arc::clone(&sources), grows });
         self.report(|progress| {
-            progress.status = Status::Running;
+            progress.status = self.status_of_running();
             progress.sources = sources;
             progress.changes_end = end;
             progress.changes_saved = None;
@@ -292,10 +294,27 @@ impl OpenView {
         });
     }
 
+    /// One that is to begin anew is not where it says that it is.
+    fn status_of_running(&self) -> Status {
+        if self.is_to_begin_anew() { Status::Building } else { Status::Running }
+    }
+
+    /// Waits until there is an answer that stays: it runs, or is suspended, or has failed and shows what it had.
+    pub(super) async fn has_answer(&self) {
+        let mut progress = self.subscribe();
+        let there = progress.wait_for(|p| match p.status {
+            Status::Running | Status::Suspended => true,
+            Status::Failed => self.is_published(),
+            Status::Building => false,
+        });
+        // Its sender lives as long as the view.
+        drop(there.await);
+    }
+
     /// Says that it follows its inputs.
     pub(super) fn runs(&self) {
         self.report(|progress| {
-            progress.status = Status::Running;
+            progress.status = self.status_of_running();
             progress.error = None;
         });
     }
@@ -393,7 +412,7 @@ impl OpenView {
     /// Has a checkpoint take in the changes before that place. Returns false when that will not be now: the view fails,
     /// is built or ends, or one below it makes no checkpoint.
     pub(super) async fn save_to(&self, place: Place) -> bool {
-        let known = self.published.read().as_ref().and_then(|now| now.changes.translated(place, 0));
+        let known = self.published.read().as_ref().and_then(|now| now.changes.called_now(place, 0));
         let Some(place) = known else { return false };
         let is_saved =
             |p: &Progress| p.changes_saved.is_some_and(|saved| saved.epoch == place.epoch && saved.next >= place.next);
@@ -402,18 +421,12 @@ impl OpenView {
             another || p.ended || !matches!(p.status, Status::Running | Status::Suspended)
         };
         let mut progress = self.subscribe();
-        // The first one may have begun before the place was there.
-        for _ in 0..2 {
-            let saves = progress.borrow().saves;
-            if !is_saved(&progress.borrow()) {
-                self.save_wanted.notify_one();
-            }
-            let tried = progress.wait_for(|p| is_saved(p) || will_not_be(p) || p.saves != saves);
-            if tried.await.is_ok_and(|p| is_saved(&p)) {
-                return true;
-            }
+        let saves = progress.borrow().saves;
+        if !is_saved(&progress.borrow()) {
+            self.save_wanted.notify_one();
         }
-        false
+        let tried = progress.wait_for(|p| is_saved(p) || will_not_be(p) || p.saves != saves);
+        tried.await.is_ok_and(|p| is_saved(&p))
     }
 
     /// Says that its task comes no more.

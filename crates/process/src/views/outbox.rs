@@ -312,7 +312,7 @@ fn letter(key: &[u8]) -> Option<u8> {
     key.get(Dataflow::CALLERS_KEYS.len()).copied()
 }
 
-/// Likewise, of what was delivered: closed windows stay until the next commit has them in its answer.
+/// The changes that remove what was delivered: closed windows stay until the next commit has them in its answer.
 pub(super) fn delivered(store: &dyn StateStore) -> Result<Vec<millstream_views::Change>> {
     let mut changes = removed(store)?;
     let closed = key(&[CLOSED]);

@@ -109,7 +109,7 @@ impl PlannedQuery {
 }
 
 /// The dataflow of a planned query. What gives rows for good, to a stream, as closed windows or as what was looked up,
-/// reads streams alone: their positions outlive the process.
+/// reads streams alone: their positions mean the same for ever.
 async fn compile(shared: &Shared, plan: LogicalPlan, form: Form) -> Result<Dataflow> {
     refuse_times_of_tables(shared, &plan)?;
     let looked_up = tables_looked_up(&plan);

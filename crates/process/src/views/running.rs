@@ -10,7 +10,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::future::select_all;
 use futures::{FutureExt, StreamExt};
 use millstream_catalog::fault::Code;
-use millstream_catalog::{OnError, Positions};
+use millstream_catalog::{OnError, Positions, View, ViewKind};
 use millstream_store::StagedFile;
 use millstream_views::{Dataflow, Refused, WatermarkGauge, consolidate, weighted, weighted_schema};
 use tokio::sync::mpsc;
@@ -243,15 +243,27 @@ impl Running {
         self.expect_history(&ends);
         for i in self.looked_up_first() {
             let end = &ends[i];
-            if matches!(self.inputs[i], Input::View(_)) {
-                let news = self.take(i)?;
-                self.read_more(i, news).await?;
-            }
             while !self.inputs[i].has_read(end) {
                 let news = self.take(i)?;
                 self.read_more(i, news).await?;
+                // Those below keep their changes for a while only.
+                self.take_views().await?;
                 self.settle().await?;
                 self.save_if_due().await?;
+            }
+        }
+        self.take_views().await
+    }
+
+    /// Takes in what is new in views below.
+    async fn take_views(&mut self) -> Outcome<()> {
+        for i in 0..self.inputs.len() {
+            if self.inputs[i].view_below().is_none() {
+                continue;
+            }
+            match self.take(i)? {
+                News::Rows(rows) if rows.is_empty() => {}
+                news => self.read_more(i, news).await?,
             }
         }
         Ok(())
@@ -559,7 +571,11 @@ impl Running {
         let last = kept.checkpoints.saved_changes();
         let definition = view.definition();
         let wanted = definition.options.retention_ms.is_some() || definition.options.retention_bytes.is_some();
-        let keep = wanted || self.shared.views().iter().any(|above| above.definition().reads(definition.object()));
+        let goes_on_from_it = |above: &OpenView| {
+            let definition_above = above.definition();
+            definition_above.reads(definition.object()) && !reads_streams_alone(&definition_above)
+        };
+        let keep = wanted || self.shared.views().iter().any(|above| goes_on_from_it(above));
         match &self.changes {
             Some(changes) => Some(Unsaved::of(changes, last, keep)),
             None if *shown => view.unsaved_changes(last, keep),
@@ -601,6 +617,11 @@ impl Running {
         let (_, bytes) = self.flow.state_size();
         self.report(|progress| progress.state_bytes = bytes as u64);
     }
+}
+
+/// Whether views below stand for their queries in it, as far as that is known without its plan.
+fn reads_streams_alone(view: &View) -> bool {
+    view.emit_on_window_close || matches!(view.kind, ViewKind::DerivedStream { .. })
 }
 
 fn open_inputs(shared: &Shared, flow: &Dataflow) -> Result<Vec<Input>> {

@@ -78,8 +78,10 @@ impl Unsaved {
         let old = store.keys(&prefix())?;
         let ends = old.iter().skip(1).filter_map(|key| number(key)).chain([begin]);
         for (key, end) in old.iter().zip(ends) {
-            // Those behind the last checkpoint are of a commit that failed and was made all the same.
-            if end <= self.saved.first || number(key).is_none_or(|first| first >= begin) {
+            // Those behind the last checkpoint are of a commit that failed and was made all the same; and nothing is
+            // gone on with where it begins.
+            let others = begin == self.saved.first || number(key).is_none_or(|first| first >= begin);
+            if others || end <= self.saved.first {
                 packed.push((key.clone(), None));
             }
         }

@@ -298,19 +298,29 @@ async fn who_saw_what_came_behind_the_last_checkpoint_begins_anew_after_a_death(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_view_over_a_view_stays_as_it_is_through_a_stop() {
-    let node = Node::start().await;
-    node.create_s(1).await;
-    node.write(0..100).await;
-    create_views(&node, "").await;
-    node.ask("ALTER MATERIALIZED VIEW sizes SUSPEND").await.unwrap();
-    node.write(100..105).await;
-    let node = node.restart().await;
-    node.write(105..120).await;
-    node.ask("FLUSH").await.unwrap();
-    assert_eq!(node.number("SELECT sum(size * groups) FROM sizes").await, 100);
-    node.ask("ALTER MATERIALIZED VIEW sizes RESUME").await.unwrap();
-    assert_right(&node, "resumed").await;
-    assert_eq!(node.number("SELECT total FROM edges").await, 120);
+    // With the second the view below does not have what came meanwhile.
+    for options in ["", "WITH (retention_size = '1 B')"] {
+        let node = Node::start().await;
+        node.create_s(1).await;
+        node.write(0..90).await;
+        create_views(&node, options).await;
+        node.write(90..100).await;
+        node.ask("FLUSH").await.unwrap();
+        node.ask("ALTER MATERIALIZED VIEW sizes SUSPEND").await.unwrap();
+        for round in 0..3 {
+            node.write(100 + round..101 + round).await;
+            node.ask("FLUSH").await.unwrap();
+        }
+        let node = node.restart().await;
+        node.write(103..120).await;
+        node.ask("FLUSH").await.unwrap();
+        assert_eq!(node.number("SELECT sum(size * groups) FROM sizes").await, 100, "{options}");
+        assert_eq!(node.number("SELECT total FROM edges").await, 100, "{options}");
+        node.ask("ALTER MATERIALIZED VIEW sizes RESUME").await.unwrap();
+        settled(&node).await;
+        assert_right(&node, &format!("{options}, resumed")).await;
+        assert_eq!(node.number("SELECT total FROM edges").await, 120, "{options}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,4 +339,56 @@ async fn a_query_that_follows_a_dropped_view_ends_with_the_reason() {
     node.ask("DROP MATERIALIZED VIEW tens").await.unwrap();
     let error = told.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("tens") && error.contains("dropped or replaced"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_waits_for_one_below_goes_on_when_that_is_replaced() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..10).await;
+    let broken = "SELECT 10 / id AS tens, count(*) AS n FROM s GROUP BY 10 / id";
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {broken} ON ERROR STOP")).await.unwrap_err();
+    let above = format!("CREATE MATERIALIZED VIEW sizes AS {SIZES}");
+    let replaced = async {
+        while node.number("SELECT count(*) FROM system.views WHERE name = 'sizes'").await == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.ask(&format!("CREATE REPLACEMENT MATERIALIZED VIEW next FOR tens AS {TENS}")).await.unwrap();
+        node.ask("ALTER MATERIALIZED VIEW tens APPLY REPLACEMENT next").await.unwrap();
+    };
+    let (made, ()) = tokio::join!(node.ask(&above), replaced);
+    made.unwrap();
+    node.write(10..15).await;
+    node.ask("FLUSH").await.unwrap();
+    assert_eq!(node.number("SELECT sum(size * groups) FROM sizes").await, 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_view_over_a_replaced_one_stands_on_the_new_one() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.write(0..10).await;
+    node.ask(&format!("CREATE MATERIALIZED VIEW tens AS {TENS}")).await.unwrap();
+    node.ask("CREATE VIEW twice AS SELECT tens, 2 * n AS n FROM tens").await.unwrap();
+    node.ask(&format!("CREATE REPLACEMENT MATERIALIZED VIEW next FOR tens AS {TENS}")).await.unwrap();
+    node.ask("ALTER MATERIALIZED VIEW tens APPLY REPLACEMENT next").await.unwrap();
+    assert_eq!(node.number("SELECT sum(n) FROM twice").await, 20);
+    node.ask("COMMENT ON VIEW twice IS 'two of each'").await.unwrap();
+    node.ask("DROP MATERIALIZED VIEW tens CASCADE").await.unwrap();
+    assert!(node.ask("SELECT * FROM twice").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flush_waits_for_a_stream_whose_query_has_a_suspended_view_in_it() {
+    let node = Node::start().await;
+    node.create_s(1).await;
+    node.ask("CREATE MATERIALIZED VIEW odd AS SELECT id FROM s WHERE id % 2 = 1").await.unwrap();
+    node.ask("CREATE STREAM of_odd AS SELECT id * 10 AS id FROM odd").await.unwrap();
+    node.ask("ALTER MATERIALIZED VIEW odd SUSPEND").await.unwrap();
+    for round in 0..5 {
+        node.write(round * 100..round * 100 + 100).await;
+        node.ask("FLUSH").await.unwrap();
+        assert_eq!(node.number("SELECT count(*) FROM of_odd").await, 50 * (round + 1));
+    }
+    assert_eq!(node.number("SELECT count(*) FROM odd").await, 0);
 }
