@@ -215,6 +215,7 @@ async fn start_view(shared: &Arc<Shared>, view: &Arc<OpenView>, anew: bool) -> O
         }
     }
     running.save().await?;
+    running.settle().await?;
     Ok(running)
 }
 
