@@ -235,10 +235,13 @@ impl Shared {
         // Those that read the old one, and those above them, are built over the new one.
         let mut above = vec![];
         self.add_dependents_of(new.definition().object(), &mut above);
-        for view in above.iter().filter(|view| !view.is_plain()) {
+        above.retain(|view| !view.is_plain());
+        for view in &above {
             view.follow_tables(&self.tables_below(view));
             view.begin_again();
         }
+        // None is woken before all know: each then waits for those below it.
+        above.iter().for_each(|view| view.redefined.notify_waiters());
         self.options.catalog.forget_dropped_view(old.id()).await?;
         Ok(())
     }

@@ -179,7 +179,8 @@ impl OpenView {
         self.anew.load(Ordering::Acquire)
     }
 
-    /// Has its task begin with nothing, since what it reads is another now. What readers see stays until then.
+    /// Has its task begin with nothing when it is woken, since what it reads is another now. What readers see stays until
+    /// then.
     pub(super) fn begin_again(&self) {
         self.begins_anew();
         self.report(|progress| {
@@ -188,7 +189,6 @@ impl OpenView {
                 progress.history = (0, 0);
             }
         });
-        self.redefined.notify_waiters();
     }
 
     /// Whether it is to begin with nothing; asked once.
