@@ -18,10 +18,16 @@ pub(crate) type Sources = BTreeMap<StreamId, Positions>;
 /// Lowers positions to those of others, of the streams that both know.
 pub(super) fn lower(sources: &mut Sources, to: &Sources) {
     for (id, positions) in sources {
-        let Some(least) = to.get(id) else { continue };
-        for (partition, offset) in positions.0.iter_mut().enumerate() {
-            *offset = (*offset).min(least.get(partition as u32));
+        if let Some(least) = to.get(id) {
+            lower_one(positions, least);
         }
+    }
+}
+
+/// Likewise, of one stream.
+pub(super) fn lower_one(positions: &mut Positions, to: &Positions) {
+    for (partition, offset) in positions.0.iter_mut().enumerate() {
+        *offset = (*offset).min(to.get(partition as u32));
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The positions of a stream's query are in its state, and have to mean the same after a restart. A place in a view's
 //! changelog may be gone by then, and the view built anew; the streams that the view reads stay: so they are what the
-//! stream's query reads. The same goes for EMIT ON WINDOW CLOSE and for lookups, since closed windows and what was looked up stay as they are
-//! through restarts.
+//! stream's query reads. The same goes for EMIT ON WINDOW CLOSE and for lookups, since closed windows and what was
+//! looked up stay as they are through restarts.
 
 use std::sync::Arc;
 

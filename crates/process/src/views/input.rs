@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::changes::{Looked, Place, Sources};
+use super::changes::{Looked, Place, Sources, lower_one};
 use super::open::{OpenView, Progress};
 use super::table_input::TableInput;
 use super::watermarks::Watermarks;
@@ -274,12 +274,9 @@ pub(super) async fn sync_lazy(stream: &OpenStream) -> Result<()> {
 }
 
 fn least(sources: &mut Sources, id: StreamId, positions: &Positions) {
-    let Some(known) = sources.get_mut(&id) else {
-        sources.insert(id, positions.clone());
-        return;
-    };
-    for (i, offset) in known.0.iter_mut().enumerate() {
-        *offset = (*offset).min(positions.get(i as u32));
+    match sources.get_mut(&id) {
+        Some(known) => lower_one(known, positions),
+        None => drop(sources.insert(id, positions.clone())),
     }
 }
 
